@@ -1,0 +1,88 @@
+"""What a data set's arrays are called and what splits they make. Names and shapes only; no values are read."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, get_args
+
+from pruning.contract.base import Record
+from pruning.contract.errors import DatasetMismatch
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+_NAME = re.compile(r"^(?P<role>[xy])(?:_(?P<split>train|validation|test))?(?:__(?P<port>[^\x00-\x1f\\]+))?$")
+
+
+class Array(Record):
+    """One array of the file; `shape[0]` counts samples."""
+
+    name: str
+    shape: list[int]
+    dtype: str
+
+
+class DatasetDescription(Record):
+    """Arrays and the sizes of the splits they make. `split_from_all`: only `x`, `y` came; they are split 80/10/10."""
+
+    arrays: list[Array]
+    splits: dict[Split, int]
+    has_labels: bool
+    split_from_all: bool
+
+
+def parse(name: str) -> tuple[str, Split | None, str | None] | None:
+    """(`x` or `y`, split or None, input or output name or None) of an array's name; None if it is not one of ours."""
+    if (match := _NAME.match(name)) is None:
+        return None
+    split = match["split"]
+    return match["role"], split, match["port"]  # type: ignore[return-value]
+
+
+def describe(arrays: list[Array]) -> DatasetDescription:
+    """The splits that these arrays make.
+
+    Raises `DatasetMismatch`, naming the array, for unknown names, no inputs, lengths that differ within a split, labels in
+    one split and not in another, different inputs in different splits, dtypes that are not numbers.
+    """
+    counts: dict[Split | None, dict[str, int]] = {}
+    ports: dict[Split | None, set[str]] = {}
+    for array in arrays:
+        parsed = parse(array.name)
+        if parsed is None:
+            raise DatasetMismatch(
+                f"array {array.name!r} is not x, y, x_train, y_train, x_validation, y_validation, x_test or y_test "
+                "(several inputs or outputs: x_train__NAME, y_train__NAME)"
+            )
+        if not re.match(r"^(bool|u?int\d+|b?float\d+)", array.dtype):
+            raise DatasetMismatch(f"array {array.name!r} has dtype {array.dtype}: numbers are needed")
+        if not array.shape or array.shape[0] == 0:
+            raise DatasetMismatch(f"array {array.name!r} has shape {tuple(array.shape)}: the first axis counts samples")
+        role, split, port = parsed
+        counts.setdefault(split, {})[array.name] = array.shape[0]
+        ports.setdefault(split, set()).add(role if port is None else f"{role}__{port}")
+    named = [split for split in SPLITS if split in counts]
+    if None in counts and named:
+        raise DatasetMismatch("x or y came beside arrays with a split in their name: use one way of naming")
+    if not counts:
+        raise DatasetMismatch("the file holds no arrays")
+    for split, lengths in counts.items():
+        if len(set(lengths.values())) > 1:
+            raise DatasetMismatch(f"arrays of one split differ in length: {lengths}")
+        if not any(port.startswith("x") for port in ports[split]):
+            raise DatasetMismatch(f"no inputs (x) beside {sorted(lengths)}")
+    first = ports[next(iter(counts))]
+    for split, found in ports.items():
+        if found != first:
+            raise DatasetMismatch(f"split {split} has {sorted(found)}, another has {sorted(first)}")
+    if None in counts:
+        total = next(iter(counts[None].values()))
+        held_out = total // 10
+        sizes: dict[Split, int] = {"train": total - 2 * held_out, "validation": held_out, "test": held_out}
+    else:
+        sizes = {split: next(iter(counts[split].values())) for split in named}
+    return DatasetDescription(
+        arrays=arrays,
+        splits=sizes,
+        has_labels=any(port.startswith("y") for port in first),
+        split_from_all=None in counts,
+    )

@@ -1,0 +1,60 @@
+"""What an uploaded model turns out to be, before any job is paid for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pruning.contract.base import Record
+
+
+class Tensor(Record):
+    """An input or output of the model; None in `shape` is a free dimension."""
+
+    name: str
+    shape: list[int | None]
+    dtype: str
+
+
+class LayerInfo(Record):
+    """One layer. `width`: units on its output axis where it has them; names of nested layers are `outer/inner`."""
+
+    name: str
+    class_name: str
+    width: int | None
+    parameters: int
+    macs: int
+    output_shape: list[int | None] | None = None
+
+
+class GroupInfo(Record):
+    """All coupled units with one set of producers: what a layer's width is made of."""
+
+    id: str
+    width: int
+    layers: list[str]
+    prunable: bool
+    coupled_because: str | None
+
+
+class BarrierInfo(Record):
+    """A layer or operation that keeps the units reaching it, with a reason."""
+
+    layer: str
+    code: str
+    detail: str
+
+
+class Inspection(Record):
+    """A model's description; `macs` for one sample, unknown dimensions counted as 1 and named in `unknown_dimensions`."""
+
+    keras_version: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    parameters: int
+    macs: int
+    layers: list[LayerInfo]
+    groups: list[GroupInfo]
+    barriers: list[BarrierInfo]
+    compiled: dict[str, Any] | None
+    unknown_dimensions: list[str] = []
+    floor: dict[str, float] = {}

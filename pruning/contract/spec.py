@@ -1,0 +1,316 @@
+"""A job's spec: what to prune, how far, how to recover, what to measure.
+
+The discriminated unions here *are* the catalogue of methods: `GET /v1/methods` is their JSON Schema, and a test
+checks that each member has one implementation. A new method is one class here and one function there.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from pruning.contract.base import Record
+
+Structure = Literal["channel", "weight"]
+Scope = Literal["global", "layer"]
+Measure = Literal["macs", "parameters", "size_bytes"]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+def contradiction(detail: str) -> PydanticCustomError:
+    """A validation error that the service answers with `contradictory_spec`."""
+    return PydanticCustomError("contradictory_spec", "{detail}", {"detail": detail})
+
+
+# --- criteria: a score per unit, higher is kept ------------------------------------------------------------------
+
+
+class Magnitude(Record):
+    """What every criterion that reads weights alone takes.
+
+    `aggregation` joins the scores of a coupled unit's producers; `normalization` makes the scores of different
+    groups comparable before they compete under scope `global`.
+    """
+
+    aggregation: Literal["mean", "max", "none"] = "mean"
+    normalization: Literal["none", "mean", "max", "standard", "sum", "lamp"] = "mean"
+
+
+class L1(Magnitude):
+    """Sum of the absolute weights of a unit (Li et al. 2017, arXiv:1608.08710)."""
+
+    name: Literal["l1"]
+
+
+class L2(Magnitude):
+    """Euclidean norm of the weights of a unit (Han et al. 2015, arXiv:1506.02626, for single weights)."""
+
+    name: Literal["l2"]
+
+
+class MeanAbs(Magnitude):
+    """Mean of the absolute weights of a unit: L1 without the advantage of large kernels."""
+
+    name: Literal["mean_abs"]
+
+
+class BatchNormScale(Magnitude):
+    """Absolute scale (gamma) of the normalisation that follows a unit (Liu et al. 2017, arXiv:1708.06519)."""
+
+    name: Literal["bn_scale"]
+
+
+class Random(Record):
+    """Uniform random scores from the job's seed: the baseline every criterion has to beat."""
+
+    name: Literal["random"]
+
+
+Criterion = Annotated[L1 | L2 | MeanAbs | BatchNormScale | Random, Field(discriminator="name")]
+
+
+# --- targets: how far to go --------------------------------------------------------------------------------------
+
+
+class RatioTarget(Record):
+    """Remove this share of the units of the structure (channels; weights: the sparsity)."""
+
+    type: Literal["ratio"]
+    value: Share
+
+
+class BudgetTarget(Record):
+    """Prune the least that fits: at most this much of a measure, absolute or as a share of the original."""
+
+    type: Literal["budget"]
+    measure: Measure
+    at_most: Annotated[float, Field(gt=0.0)] | None = None
+    at_most_ratio: Share | None = None
+
+    @model_validator(mode="after")
+    def one_bound(self) -> Self:
+        if self.at_most is not None and self.at_most_ratio is not None:
+            raise contradiction("at_most and at_most_ratio were both given: give one of them")
+        if self.at_most is None and self.at_most_ratio is None:
+            raise PydanticCustomError("missing_bound", "a budget needs at_most or at_most_ratio")
+        return self
+
+
+class Quantile(Record):
+    """The score below which this share of all units lies."""
+
+    quantile: Share
+
+
+class ThresholdTarget(Record):
+    """Remove what scores below a number, the median or a quantile of all scores."""
+
+    type: Literal["threshold"]
+    value: float | Literal["median"] | Quantile
+
+
+class ManualTarget(Record):
+    """Remove only what `layers` says."""
+
+    type: Literal["manual"]
+
+
+Target = Annotated[RatioTarget | BudgetTarget | ThresholdTarget | ManualTarget, Field(discriminator="type")]
+
+
+# --- schedule, constraints, layers -------------------------------------------------------------------------------
+
+
+class OneShot(Record):
+    """Remove everything in one step."""
+
+    name: Literal["one_shot"] = "one_shot"
+
+
+Schedule = Annotated[OneShot, Field(discriminator="name")]
+
+
+class Constraints(Record):
+    """What holds for every group: widths in multiples of `round_to`, at least `min_units`, at most `max_ratio` removed."""
+
+    round_to: Annotated[int, Field(ge=1, le=1024)] = 1
+    min_units: Annotated[int, Field(ge=1)] = 1
+    max_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    normalized_axes: Literal["keep", "prune"] = "keep"
+
+
+Index = Annotated[int, Field(ge=0)]
+
+
+class LayerRule(Record):
+    """What the user says of one layer or pattern; it binds whatever the target says."""
+
+    skip: bool = False
+    ratio: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
+    remove: list[Index] | None = None
+    keep: list[Index] | None = None
+
+    @model_validator(mode="after")
+    def consistent(self) -> Self:
+        if self.keep is not None and not self.keep:
+            raise contradiction("keep is empty: that would remove the whole layer")
+        if self.skip and (self.ratio or self.remove):
+            raise contradiction("skip leaves the layer as it is, ratio and remove change it: give one of them")
+        if self.ratio is not None and (self.remove is not None or self.keep is not None):
+            raise contradiction("ratio lets the criterion choose, remove and keep choose by index: give one of them")
+        if both := sorted(set(self.remove or ()) & set(self.keep or ())):
+            raise contradiction(f"remove and keep both name {both}")
+        return self
+
+
+class Pruning(Record):
+    """What is removed, by which criterion, how far, under which constraints."""
+
+    structure: Structure = "channel"
+    criterion: Criterion = L2(name="l2")
+    scope: Scope = "global"
+    target: Target
+    schedule: Schedule = OneShot()
+    constraints: Constraints = Constraints()
+    layers: dict[Annotated[str, Field(min_length=1, max_length=512)], LayerRule] = {}
+
+    @model_validator(mode="after")
+    def manual_says_something(self) -> Self:
+        if self.target.type == "manual" and not any(
+            rule.ratio or rule.remove or rule.keep for rule in self.layers.values()
+        ):
+            raise PydanticCustomError("missing_layers", "a manual target needs layers with ratio, remove or keep")
+        return self
+
+
+# --- recovery ----------------------------------------------------------------------------------------------------
+
+
+class BatchNormStage(Record):
+    """Estimate the moving statistics of every BatchNormalization again on training inputs; no labels needed."""
+
+    stage: Literal["batch_norm"]
+    samples: Annotated[int, Field(ge=1)] = 2048
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
+
+
+class FineTuneStage(Record):
+    """Train on the training split, keep the epoch that is best on validation, stop when it no longer improves."""
+
+    stage: Literal["fine_tune"]
+    epochs: Annotated[int, Field(ge=1, le=10000)] = 5
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    learning_rate: Annotated[float, Field(gt=0.0, le=10.0)] = 0.001
+    learning_rate_schedule: Literal["cosine", "constant"] = "cosine"
+    patience: Annotated[int, Field(ge=1)] | None = None
+
+
+Stage = Annotated[BatchNormStage | FineTuneStage, Field(discriminator="stage")]
+
+
+# --- evaluation, measures, exports, limits -----------------------------------------------------------------------
+
+LossName = Literal[
+    "sparse_categorical_crossentropy",
+    "categorical_crossentropy",
+    "binary_crossentropy",
+    "mean_squared_error",
+    "mean_absolute_error",
+    "mean_squared_logarithmic_error",
+    "mean_absolute_percentage_error",
+    "huber",
+    "log_cosh",
+    "poisson",
+    "kl_divergence",
+    "hinge",
+    "squared_hinge",
+    "categorical_hinge",
+    "cosine_similarity",
+    "mse",
+    "mae",
+]
+MetricName = Literal[
+    "accuracy",
+    "sparse_categorical_accuracy",
+    "categorical_accuracy",
+    "binary_accuracy",
+    "sparse_top_k_categorical_accuracy",
+    "top_k_categorical_accuracy",
+    "mean_squared_error",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_logarithmic_error",
+    "root_mean_squared_error",
+    "cosine_similarity",
+    "auc",
+    "precision",
+    "recall",
+    "mse",
+    "mae",
+]
+
+
+class Evaluation(Record):
+    """Loss and metrics; what is not given comes from the compile config, then from output and labels."""
+
+    loss: LossName | None = None
+    metrics: list[MetricName] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
+
+
+class Latency(Record):
+    """How latency is measured: one call of a compiled function on one batch, before and after interleaved."""
+
+    batch_sizes: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=1, max_length=8)] = [1]
+    repeats: Annotated[int, Field(ge=3, le=10000)] = 50
+
+
+class Measures(Record):
+    """What is measured beside size, parameters and MACs; `null` leaves a measure out."""
+
+    latency: Latency | None = Latency()
+
+
+ExportName = Literal["keras", "h5"]
+
+
+class Limits(Record):
+    """What a job may take: seconds of running and of waiting, bytes of memory."""
+
+    run_seconds: Annotated[float, Field(gt=0.0)] = 3600
+    queue_seconds: Annotated[float, Field(gt=0.0)] = 86400
+    memory_bytes: Annotated[int, Field(ge=256 * 2**20)] = 8_000_000_000
+
+
+class Spec(Record):
+    """One pruning run, all the engine needs to know: model and data come beside it."""
+
+    pruning: Pruning
+    recovery: Literal["auto"] | list[Stage] = "auto"
+    evaluation: Evaluation = Evaluation()
+    measures: Measures = Measures()
+    exports: Annotated[list[ExportName], Field(min_length=1)] = ["keras"]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    dry_run: bool = False
+
+
+def resolve(spec: Spec, *, has_data: bool, has_labels: bool) -> Spec:
+    """The spec with `recovery: "auto"` spelled out: fine-tuning with labels, BN statistics without, nothing without data."""
+    if spec.recovery != "auto":
+        return spec
+    stages: list[Any] = []
+    if has_labels:
+        stages = [BatchNormStage(stage="batch_norm"), FineTuneStage(stage="fine_tune")]
+    elif has_data:
+        stages = [BatchNormStage(stage="batch_norm")]
+    return spec.model_copy(update={"recovery": stages})
+
+
+def needs_data(spec: Spec) -> str | None:
+    """Which part of the spec needs a data set, or None."""
+    if spec.recovery != "auto" and spec.recovery:
+        return f"recovery stage {spec.recovery[0].stage}"
+    return None
