@@ -1,0 +1,430 @@
+"""A model's config JSON as a flat graph: one `Op` per call of a layer, nested models taken apart.
+
+The config holds everything the engine needs to know: layers, shapes, constants, who feeds whom. No layer is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pruning.contract.errors import UnreadableFile
+
+Shape = tuple[int | None, ...]
+Config = Mapping[str, Any]
+MODELS = ("Functional", "Sequential", "Model")
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A tensor where it is used: an index into `Graph.shapes`."""
+
+    tensor: int
+
+
+@dataclass(frozen=True)
+class Op:
+    """One call of one layer. `path`: where its arrays lie; `location`: where its entry lies in the config JSON.
+
+    `args` and `kwargs` are those of the call with a `Ref` for each tensor; `inputs` lists these tensors in order.
+    Calls of a shared layer differ in `call` and tensors alone.
+    """
+
+    name: str
+    class_name: str
+    module: str
+    config: Config = field(repr=False)
+    path: str
+    location: tuple[str | int, ...] = field(repr=False)
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    call: int = 0
+    entry: Config = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of the model, however often it is called; `location` as in `Op`."""
+
+    name: str
+    class_name: str
+    path: str
+    location: tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Ops in an order in which they can run. `shapes`: what the config records for each tensor, None where nothing.
+
+    `nodes`: for each place in the config that mentions a tensor, (location of its shape, tensor).
+    """
+
+    ops: tuple[Op, ...]
+    layers: tuple[Layer, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    shapes: tuple[Shape | None, ...]
+    mentions: tuple[tuple[tuple[str | int, ...], int], ...] = field(repr=False)
+    unknown_dimensions: tuple[str, ...] = ()
+
+
+def build(config: Config) -> Graph:
+    """The graph of a parsed `config.json`.
+
+    Raises `UnreadableFile` where the config is no Sequential or Functional model or points to what is not there.
+    """
+    if not is_model(config):
+        raise UnreadableFile(
+            f"the model is a {config.get('class_name')!r}: only Sequential and Functional models can be taken apart"
+        )
+    builder = _Builder()
+    try:
+        inputs, outputs = builder.model(config, _Place("", "", ()), None)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise UnreadableFile(f"the model's config is broken: {type(error).__name__}: {error}") from error
+    return Graph(
+        ops=tuple(builder.ops),
+        layers=tuple(builder.layers.values()),
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        shapes=tuple(builder.shapes),
+        mentions=tuple(builder.mentions),
+        unknown_dimensions=tuple(builder.unknown),
+    )
+
+
+def is_model(config: Any) -> bool:
+    """Whether a layer's entry is a model that can be taken apart."""
+    return (
+        isinstance(config, Mapping)
+        and config.get("class_name") in MODELS
+        and str(config.get("module", "")).split(".")[0] == "keras"
+        and isinstance(config.get("config"), Mapping)
+        and isinstance(config["config"].get("layers"), list)
+    )
+
+
+def check_names(graph: Graph, names: Mapping[str, str]) -> None:
+    """Compare the layer names in the weights file, {path: name}, with the config's: H5 paths are only counters.
+
+    Raises `UnreadableFile`, naming the path, where they differ.
+    """
+    for layer in graph.layers:
+        found, expected = names.get(layer.path), layer.name.rsplit("/", 1)[-1]
+        own = layer.name == expected or layer.name.endswith("/" + expected)
+        if found is not None and not (own and (found == expected or layer.name.endswith(found))):
+            raise UnreadableFile(f"the weights at {layer.path!r} belong to {found!r}, the config has {layer.name!r}")
+
+
+def snake_case(name: str) -> str:
+    """`Conv2DTranspose` -> `conv2d_transpose`, as Keras names a layer's place in the weights file."""
+    import re
+
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a model stands: prefix of its layers' names, of their arrays, of their entries in the config."""
+
+    name: str
+    path: str
+    location: tuple[str | int, ...]
+
+    def layer(self, name: str, path: str, index: int) -> _Place:
+        return _Place(
+            f"{self.name}/{name}" if self.name else name,
+            f"{self.path}/layers/{path}" if self.path else f"layers/{path}",
+            (*self.location, "config", "layers", index),
+        )
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+        self.layers: dict[str, Layer] = {}
+        self.shapes: list[Shape | None] = []
+        self.mentions: list[tuple[tuple[str | int, ...], int]] = []
+        self.unknown: list[str] = []
+        self.calls: dict[str, int] = {}
+        self.shared: dict[Any, _Place] = {}
+
+    def tensor(self, shape: Shape | None = None) -> int:
+        self.shapes.append(shape)
+        return len(self.shapes) - 1
+
+    def model(self, entry: Config, place: _Place, given: list[int] | None) -> tuple[list[int], list[int]]:
+        """Run through a model's layers; `given`: the tensors of its call, None for the whole model."""
+        places = self.places(entry, place)
+        if entry["class_name"] == "Sequential":
+            return self.sequential(entry, place, places, given)
+        return self.functional(entry, places, given)
+
+    def places(self, entry: Config, place: _Place) -> list[_Place]:
+        """Where each layer lies. Keras counts classes in `model.layers`, without operations and Sequential's input."""
+        used: dict[str, int] = {}
+        places = []
+        for index, layer in enumerate(entry["config"]["layers"]):
+            name = layer["config"]["name"]
+            path = ""
+            if not _is_operation(layer) and not (
+                entry["class_name"] == "Sequential" and layer["class_name"] == "InputLayer"
+            ):
+                path = snake_case(layer["class_name"])
+                used[path] = used.get(path, -1) + 1
+                path = f"{path}_{used[path]}" if used[path] else path
+            found = place.layer(name, path, index)
+            found = _Place(found.name, found.path if path else "", found.location)
+            # A layer object that lives in two models is written once, where it is met first.
+            if layer.get("shared_object_id") is not None:
+                first = self.shared.setdefault(layer["shared_object_id"], found)
+                found = _Place(found.name, first.path, found.location)
+            places.append(found)
+            if not is_model(layer):
+                self.layers.setdefault(found.name, Layer(found.name, layer["class_name"], found.path, found.location))
+        return places
+
+    def sequential(
+        self, entry: Config, place: _Place, places: list[_Place], given: list[int] | None
+    ) -> tuple[list[int], list[int]]:
+        layers = entry["config"]["layers"]
+        shape = entry["config"].get("build_input_shape")
+        current: list[int] | None = given
+        first: list[int] | None = given
+        for layer, where in zip(layers, places, strict=True):
+            if layer["class_name"] == "InputLayer":
+                current = self.input_layer(layer, where, current)
+                first = first or current
+                continue
+            if current is None:
+                if shape is None:
+                    raise UnreadableFile(f"model {entry['config'].get('name')!r} is not built: it has no input shape")
+                current = first = [self.entrance(tuple(shape), entry["config"]["name"])]
+            recorded = (layer.get("build_config") or {}).get("input_shape")
+            if len(current) == 1 and self.shapes[current[0]] is None and _is_shape(recorded):
+                self.shapes[current[0]] = tuple(recorded)
+            args = (Ref(current[0]),) if len(current) == 1 else ([Ref(tensor) for tensor in current],)
+            current = self.call(layer, where, args, {}, 1)
+        if current is None or first is None:
+            raise UnreadableFile(f"model {entry['config'].get('name')!r} has no layers")
+        if shape is not None and place.location and given and self.shapes[given[0]] is None and _is_shape(shape):
+            self.shapes[given[0]] = tuple(shape)
+        return first, current
+
+    def functional(self, entry: Config, places: list[_Place], given: list[int] | None) -> tuple[list[int], list[int]]:
+        config = entry["config"]
+        index_of = {layer["config"]["name"]: i for i, layer in enumerate(config["layers"])}
+        arity, mentioned = _arity(entry)
+        done: dict[tuple[str, int], list[int]] = {}
+        wanted = [key for key in _leaves(config["input_layers"])]
+        if given is not None and len(given) != len(wanted):
+            raise UnreadableFile(f"model {config['name']!r} has {len(wanted)} inputs and is called with {len(given)}")
+        inputs = []
+        for position, (name, _, _) in enumerate(wanted):
+            index = index_of[name]
+            tensors = self.input_layer(config["layers"][index], places[index], given and [given[position]])
+            done[name, 0] = tensors
+            inputs.append((given or tensors)[position if given else 0])
+        waiting = [
+            (index, node)
+            for index, layer in enumerate(config["layers"])
+            for node in range(len(layer.get("inbound_nodes", ())))
+        ]
+        while waiting:
+            left = []
+            for index, node in waiting:
+                layer = config["layers"][index]
+                call = layer["inbound_nodes"][node]
+                sources = [key for key, _ in _histories(call)]
+                # Calls of one layer keep their order: node numbers are counted in it.
+                if any((name, at) not in done for name, at, _ in sources) or any(i == index for i, _ in left):
+                    left.append((index, node))
+                    continue
+                name = layer["config"]["name"]
+                done[name, node] = self.node(layer, places[index], node, done, arity.get((name, node), 1), mentioned)
+            if len(left) == len(waiting):
+                stuck = config["layers"][left[0][0]]["config"]["name"]
+                raise UnreadableFile(f"layer {stuck!r} is fed by a layer that is not there")
+            waiting = left
+        outputs = []
+        for name, node, position in _leaves(config["output_layers"]):
+            # A nested Functional's own node stands before its calls here, though not in `inbound_nodes`.
+            nested = config["layers"][index_of[name]]
+            first = 1 if nested["class_name"] != "Sequential" and is_model(nested) else 0
+            outputs.append(done[name, node - first][position])
+        return inputs, outputs
+
+    def node(
+        self,
+        layer: Config,
+        where: _Place,
+        node: int,
+        done: Mapping[tuple[str, int], list[int]],
+        arity: int,
+        mentioned: Mapping[tuple[str, int, int], Shape],
+    ) -> list[int]:
+        """One call as `inbound_nodes` tells it."""
+        call = layer["inbound_nodes"][node]
+        if not isinstance(call, Mapping):
+            raise UnreadableFile("the config is of an old Keras: save the model again with Keras 3")
+        here = (*where.location, "inbound_nodes", node)
+        for (name, at, position), location in _histories(call):
+            self.mentions.append(((*here, *location, "config", "shape"), done[name, at][position]))
+        args, kwargs = (_resolve(call.get(part, ()), done) for part in ("args", "kwargs"))
+        outputs = self.call(layer, where, tuple(args), kwargs, arity)
+        for position, tensor in enumerate(outputs):
+            recorded = mentioned.get((layer["config"]["name"], node, position))
+            if recorded is not None and self.shapes[tensor] is None:
+                self.shapes[tensor] = recorded
+        return outputs
+
+    def call(
+        self, layer: Config, where: _Place, args: tuple[Any, ...], kwargs: Mapping[str, Any], arity: int
+    ) -> list[int]:
+        inputs = [ref.tensor for ref in refs((args, kwargs))]
+        if is_model(layer):
+            ordered = _model_inputs(layer, args, kwargs)
+            return self.model(layer, where, ordered)[1]
+        outputs = [self.tensor() for _ in range(arity)]
+        self.ops.append(_op(layer, where, args, kwargs, inputs, outputs, self.count(where)))
+        return outputs
+
+    def input_layer(self, layer: Config, where: _Place, given: list[int] | None) -> list[int]:
+        shape = tuple(layer["config"].get("batch_shape") or layer["config"]["batch_input_shape"])
+        if given is None:
+            return [self.entrance(shape, where.name)]
+        outputs = [self.tensor(shape) for _ in given]
+        self.ops.append(_op(layer, where, tuple(Ref(t) for t in given), {}, given, outputs, self.count(where)))
+        return outputs
+
+    def entrance(self, shape: Shape, name: str) -> int:
+        self.unknown += [f"{name}[{axis}]" for axis, size in enumerate(shape) if axis and size is None]
+        return self.tensor(shape)
+
+    def count(self, where: _Place) -> int:
+        self.calls[where.name] = self.calls.get(where.name, -1) + 1
+        return self.calls[where.name]
+
+
+def _op(
+    layer: Config,
+    where: _Place,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    inputs: list[int],
+    outputs: list[int],
+    call: int,
+) -> Op:
+    return Op(
+        name=where.name,
+        class_name=layer["class_name"],
+        module=layer.get("module") or "",
+        config=layer["config"],
+        path=where.path,
+        location=where.location,
+        args=args,
+        kwargs=kwargs,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        call=call,
+        entry=layer,
+    )
+
+
+def refs(value: Any) -> Iterator[Ref]:
+    """The tensors in a call's arguments, in order; dictionaries by sorted key, as Keras flattens them."""
+    if isinstance(value, Ref):
+        yield value
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            yield from refs(value[key])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from refs(item)
+
+
+def _is_operation(layer: Config) -> bool:
+    return str(layer.get("module") or "").startswith("keras.src.ops")
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(size is None or isinstance(size, int) for size in value)
+
+
+def _history(value: Any) -> tuple[str, int, int] | None:
+    if isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__":
+        name, node, position = value["config"]["keras_history"]
+        return name, node, position
+    return None
+
+
+def _histories(value: Any) -> list[tuple[tuple[str, int, int], tuple[str | int, ...]]]:
+    """Every tensor mentioned in a node, with the way to it."""
+    if (history := _history(value)) is not None:
+        return [(history, ())]
+    pairs: Any = ()
+    if isinstance(value, Mapping):
+        pairs = [(key, value[key]) for key in value]
+    elif isinstance(value, list | tuple):
+        pairs = enumerate(value)
+    return [(found, (key, *way)) for key, item in pairs for found, way in _histories(item)]
+
+
+def _resolve(value: Any, done: Mapping[tuple[str, int], list[int]]) -> Any:
+    if (history := _history(value)) is not None:
+        name, node, position = history
+        return Ref(done[name, node][position])
+    if isinstance(value, Mapping):
+        return {key: _resolve(item, done) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_resolve(item, done) for item in value]
+    return value
+
+
+def _arity(entry: Config) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int, int], Shape]]:
+    """How many outputs each call has as far as someone uses them, and what shapes the users saw."""
+    config = entry["config"]
+    nested = {
+        layer["config"]["name"] for layer in config["layers"] if layer["class_name"] != "Sequential" and is_model(layer)
+    }
+    arity: dict[tuple[str, int], int] = {}
+    mentioned: dict[tuple[str, int, int], Shape] = {}
+    for layer in config["layers"]:
+        for value in layer.get("inbound_nodes", ()):
+            for (name, node, position), way in _histories(value):
+                arity[name, node] = max(arity.get((name, node), 1), position + 1)
+                tensor = value
+                for key in way:
+                    tensor = tensor[key]
+                shape = tensor["config"].get("shape")
+                if _is_shape(shape):
+                    mentioned[name, node, position] = tuple(shape)
+    for name, node, position in _leaves(config["output_layers"]):
+        key = name, node - (name in nested)
+        arity[key] = max(arity.get(key, 1), position + 1)
+    return arity, mentioned
+
+
+def _leaves(value: Any) -> list[tuple[str, int, int]]:
+    """[layer, node, tensor] triples of `input_layers` or `output_layers`, flattened as Keras does."""
+    if isinstance(value, Mapping):
+        return [leaf for key in sorted(value) for leaf in _leaves(value[key])]
+    if isinstance(value, list | tuple):
+        if len(value) == 3 and isinstance(value[0], str):
+            return [(value[0], value[1], value[2])]
+        return [leaf for item in value for leaf in _leaves(item)]
+    raise UnreadableFile(f"inputs and outputs of a model must be [layer, node, tensor], not {value!r}")
+
+
+def _model_inputs(layer: Config, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[int]:
+    """The tensors that a nested model is called with, in the order of its inputs."""
+    given = args[0] if args else kwargs["inputs"]
+    declared = layer["config"].get("input_layers")
+    if isinstance(given, Mapping) and declared is not None and not isinstance(declared, Mapping):
+        given = [given[name] for name, _, _ in _leaves(declared)]
+    return [ref.tensor for ref in refs(given)]

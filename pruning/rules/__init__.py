@@ -1,0 +1,51 @@
+"""One file per layer family, found by itself: a rule says what a layer's call does to units.
+
+A rule is a function `(op, inputs, trace) -> outputs` registered for classes of `keras.layers` by `@layer("Name")`, or
+of `keras.ops` in a functional graph by `@operation("Name")`. It returns the outputs' extents and notes through `trace`
+which axes are tied (`tie`, `meet`), pinned (`pin`) or started (`produce`), what the call costs (`cost`), how its arrays'
+axes map to units (`bind`) and how its config is resized (`resize`). What has no rule is a barrier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
+
+from pruning.graph import Op
+from pruning.rules.trace import Trace, Value
+
+Rule = Callable[[Op, list[Value], Trace], "Value | list[Value]"]
+RULES: dict[tuple[str, str], Rule] = {}
+
+
+def layer(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for layer classes of Keras itself."""
+    return _register("layers", names)
+
+
+def operation(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for operations, as `keras.ops` and Python's operators leave them in a functional graph."""
+    return _register("ops", names)
+
+
+def rule_of(op: Op) -> Rule | None:
+    """The rule for a call, None for a class that is not Keras' own or not known."""
+    family = "ops" if op.module.startswith("keras.src.ops.") else op.module.removeprefix("keras.")
+    return RULES.get((family, op.class_name))
+
+
+def _register(family: str, names: tuple[str, ...]) -> Callable[[Rule], Rule]:
+    def register(rule: Rule) -> Rule:
+        for name in names:
+            if (family, name) in RULES:
+                raise ValueError(f"{name} has two rules")
+            RULES[family, name] = rule
+        return rule
+
+    return register
+
+
+for _module in iter_modules(__path__):
+    if _module.name != "trace":
+        import_module(f"{__name__}.{_module.name}")

@@ -1,0 +1,111 @@
+"""Activations: element-wise ones let units pass, those that mix an axis keep its units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pruning.graph import Op
+from pruning.rules import layer, operation
+from pruning.rules.trace import Trace, Value, shape_of
+
+ELEMENTWISE = frozenset(
+    "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear log_sigmoid "
+    "mish relu relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus swish tanh "
+    "tanh_shrink threshold".split()
+)
+MIXING = ("softmax", "log_softmax", "sparsemax")
+
+
+def activate(activation: Any, value: Value, trace: Trace) -> Value:
+    """Pin what the activation of a config (a name, a serialized object or None) mixes: its last axis."""
+    name = activation
+    if isinstance(activation, dict):
+        name = activation.get("config") if activation.get("class_name") == "function" else activation.get("class_name")
+        if activation.get("class_name") in _LAYERS and str(activation.get("module", "")).startswith("keras"):
+            return value
+    if name is None or name in ELEMENTWISE:
+        return value
+    if name in MIXING:
+        trace.pin(value[-1], "mixes_channels", f"{name} mixes the last axis")
+    else:
+        trace.pin(value, "unknown_activation", f"activation {name!r} is not known to be element-wise")
+    return value
+
+
+_LAYERS = ("ReLU", "LeakyReLU", "ELU")
+
+
+@layer("Activation")
+def activation(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """`activation` by name."""
+    return activate(op.config["activation"], inputs[0], trace)
+
+
+@layer(
+    "ActivityRegularization",
+    "AlphaDropout",
+    "Dropout",
+    "ELU",
+    "GaussianDropout",
+    "GaussianNoise",
+    "Identity",
+    "LeakyReLU",
+    "ReLU",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+)
+def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Each element on its own: units pass."""
+    return inputs[0]
+
+
+@layer("Softmax")
+def softmax(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Mixes the axes it is told to."""
+    axes = op.config["axis"]
+    for axis in axes if isinstance(axes, list | tuple) else [axes]:
+        trace.pin(inputs[0][axis], "mixes_channels", f"softmax mixes axis {axis}")
+    return inputs[0]
+
+
+@layer("PReLU")
+def prelu(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """alpha: the input's shape without the batch, 1 along `shared_axes`; follows."""
+    alpha = trace.weight(0)
+    shared = set(op.config.get("shared_axes") or ())
+    trace.expect(alpha, [1 if axis in shared else n for axis, n in enumerate(shape_of(inputs[0])) if axis])
+    for axis, extent in enumerate(inputs[0][1:]):
+        if axis + 1 not in shared:
+            trace.bind(alpha, axis, extent, "follower")
+    return inputs[0]
+
+
+@operation(
+    "Celu",
+    "Elu",
+    "Gelu",
+    "HardSigmoid",
+    "HardSilu",
+    "HardShrink",
+    "HardTanh",
+    "LeakyRelu",
+    "LogSigmoid",
+    "Mish",
+    "Relu",
+    "Relu6",
+    "Selu",
+    "Sigmoid",
+    "Silu",
+    "SoftShrink",
+    "Softplus",
+    "Softsign",
+    "SparseSigmoid",
+    "Squareplus",
+    "Tanh",
+    "TanhShrink",
+    "Threshold",
+)
+def elementwise_operation(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """`keras.ops` activations: units pass."""
+    return inputs[0]

@@ -1,0 +1,161 @@
+"""Convolutions: the kernel's last axis starts units, the one before consumes the input's."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from pruning.graph import Op
+from pruning.rules import layer
+from pruning.rules.activation import activate
+from pruning.rules.trace import (
+    Extent,
+    Trace,
+    Value,
+    channel_axis,
+    numbers,
+    positions,
+    replaced,
+    size,
+    spatial,
+    spatial_axes,
+)
+
+
+@layer("Conv1D", "Conv2D", "Conv3D")
+def conv(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """kernel (*window, channels / groups, filters), bias (filters). MACs: positions * window * channels / groups * filters."""
+    (value,) = inputs
+    channels = channel_axis(op.config, len(value))
+    kernel, groups = trace.weight(0), op.config.get("groups", 1)
+    window = numbers(op.config["kernel_size"], len(value) - 2)
+    width = size(value[channels])
+    trace.expect(kernel, [*window, None if width is None else width // groups, op.config["filters"]])
+    if groups == 1:
+        entering: Extent = value[channels]
+        filters = trace.produce(kernel, -1)
+    else:
+        entering, filters = _grouped(value[channels], kernel, groups, trace)
+    trace.bind(kernel, -2, entering, "consumer")
+    if op.config["use_bias"]:
+        trace.bind(trace.weight(1), 0, filters, "follower")
+    trace.resize("filters", filters)
+    trace.width(filters)
+    output = replaced(_slide(op, value, trace), channels, filters)
+    trace.cost(positions(output, channels), (entering, filters), kernel, prod(window))
+    return activate(op.config["activation"], output, trace)
+
+
+def _grouped(entering: Extent, kernel: str, groups: int, trace: Trace) -> tuple[Extent, Extent]:
+    """Units of a grouped convolution: place j of every group is one unit, so that all groups stay alike."""
+    per_group, filters = trace.shape(kernel)[-2:]
+    first = trace.produce(kernel, -1)
+    table = first.reshape(groups, filters // groups)
+    trace.tie(np.broadcast_to(table[0], table.shape), table)
+    if not isinstance(entering, np.ndarray):
+        return per_group, first
+    table = entering.reshape(groups, per_group)
+    trace.tie(np.broadcast_to(table[0], table.shape), table)
+    return table[0], first
+
+
+def _slide(op: Op, value: Value, trace: Trace) -> Value:
+    """The output's spatial sizes: ceil(n / s) for same and causal, floor((n - d * (k - 1) - 1) / s) + 1 for valid."""
+    axes = spatial_axes(op.config, len(value))
+    window = numbers(op.config["kernel_size"], len(axes))
+    strides = numbers(op.config["strides"], len(axes))
+    dilation = numbers(op.config.get("dilation_rate", 1), len(axes))
+    for axis, k, s, d in zip(axes, window, strides, dilation, strict=True):
+        n = spatial(value[axis], trace)
+        if n is not None:
+            n = -(-n // s) if op.config["padding"] in ("same", "causal") else (n - d * (k - 1) - 1) // s + 1
+        value = replaced(value, axis, n)
+    return value
+
+
+@layer("DepthwiseConv1D", "DepthwiseConv2D")
+def depthwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """kernel (*window, channels, multiplier), bias (channels * multiplier): output c * multiplier + j is of channel c."""
+    (value,) = inputs
+    channels = channel_axis(op.config, len(value))
+    multiplier = op.config["depth_multiplier"]
+    kernel = trace.weight(0)
+    window = numbers(op.config["kernel_size"], len(value) - 2)
+    trace.expect(kernel, [*window, size(value[channels]), multiplier])
+    trace.bind(kernel, -2, value[channels], "follower")
+    leaving = repeated(value[channels], multiplier)
+    if op.config["use_bias"]:
+        trace.bind(trace.weight(1), 0, leaving, "follower")
+    trace.width(leaving)
+    output = replaced(_slide(op, value, trace), channels, leaving)
+    trace.cost(positions(output, channels), (leaving,), kernel, prod(window))
+    return activate(op.config["activation"], output, trace)
+
+
+@layer("SeparableConv1D", "SeparableConv2D")
+def separable(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Depthwise kernel (*window, channels, multiplier), pointwise (1.., channels * multiplier, filters), bias (filters)."""
+    (value,) = inputs
+    channels = channel_axis(op.config, len(value))
+    multiplier = op.config["depth_multiplier"]
+    kernel, pointwise = trace.weight(0), trace.weight(1)
+    window = numbers(op.config["kernel_size"], len(value) - 2)
+    trace.expect(kernel, [*window, size(value[channels]), multiplier])
+    trace.bind(kernel, -2, value[channels], "follower")
+    between = repeated(value[channels], multiplier)
+    trace.bind(pointwise, -2, between, "consumer")
+    filters = trace.produce(pointwise, -1)
+    if op.config["use_bias"]:
+        trace.bind(trace.weight(2), 0, filters, "follower")
+    trace.resize("filters", filters)
+    trace.width(filters)
+    output = replaced(_slide(op, value, trace), channels, filters)
+    trace.cost(positions(output, channels), (between,), kernel, prod(window))
+    trace.cost(positions(output, channels), (between, filters), pointwise)
+    return activate(op.config["activation"], output, trace)
+
+
+@layer("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+def transposed(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """kernel (*window, filters, channels), bias (filters). MACs: input positions * window * channels * filters."""
+    (value,) = inputs
+    axes = spatial_axes(op.config, len(value))
+    channels = channel_axis(op.config, len(value))
+    kernel = trace.weight(0)
+    window = numbers(op.config["kernel_size"], len(axes))
+    trace.expect(kernel, [*window, op.config["filters"], size(value[channels])])
+    trace.bind(kernel, -1, value[channels], "consumer")
+    filters = trace.produce(kernel, -2)
+    if op.config["use_bias"]:
+        trace.bind(trace.weight(1), 0, filters, "follower")
+    trace.resize("filters", filters)
+    trace.width(filters)
+    trace.cost(positions(value, channels), (value[channels], filters), kernel, prod(window))
+    output = replaced(value, channels, filters)
+    extra = op.config.get("output_padding")
+    strides = numbers(op.config["strides"], len(axes))
+    dilation = numbers(op.config.get("dilation_rate", 1), len(axes))
+    paddings = [None] * len(axes) if extra is None else numbers(extra, len(axes))
+    for axis, k, s, d, pad in zip(axes, window, strides, dilation, paddings, strict=True):
+        output = replaced(
+            output, axis, _grow(spatial(value[axis], trace), d * (k - 1) + 1, s, pad, op.config["padding"])
+        )
+    return activate(op.config["activation"], output, trace)
+
+
+def _grow(n: int | None, window: int, stride: int, extra: int | None, padding: str) -> int | None:
+    """Output size of a transposed convolution, as Keras computes it for one axis."""
+    if n is None:
+        return None
+    if extra is None:
+        return n * stride if padding == "same" else n * stride + max(window - stride, 0)
+    base = (n - 1) * stride + window + extra
+    return base - 2 * (window // 2) if padding == "same" else base
+
+
+def repeated(extent: Extent, times: int) -> Extent:
+    """[a, b] -> [a, a, b, b]: the outputs of a depthwise convolution."""
+    if isinstance(extent, np.ndarray):
+        return extent if times == 1 else np.repeat(extent, times)
+    return None if extent is None else extent * times

@@ -1,0 +1,63 @@
+"""Merges: element-wise ones tie the axes that meet, Concatenate strings ids together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pruning.graph import Op
+from pruning.rules import layer
+from pruning.rules.trace import FIXED, Extent, Trace, Value, size
+
+
+@layer("Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract")
+def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Inputs of a lower rank get axes of 1 after the batch, as Keras does it; sizes of 1 are broadcast."""
+    rank = max(len(value) for value in inputs)
+    return broadcast([(*value[:1], *(1,) * (rank - len(value)), *value[1:]) for value in inputs], trace)
+
+
+def broadcast(values: Sequence[Value], trace: Trace) -> Value:
+    """One element-wise operation on tensors of one rank: axes of equal size meet, axes of size 1 are spread."""
+    return tuple(_spread(extents, trace) for extents in zip(*values, strict=True))
+
+
+def _spread(extents: tuple[Extent, ...], trace: Trace) -> Extent:
+    wide = [extent for extent in extents if size(extent) != 1] or list(extents)
+    if len(wide) < len(extents):
+        trace.pin(
+            tuple(extent for extent in extents if size(extent) == 1), "broadcast", "one unit is spread over an axis"
+        )
+    return _meet(wide, trace)
+
+
+@layer("Concatenate")
+def concatenate(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Ids are strung together along `axis` and meet along the others."""
+    return strung(inputs, op.config["axis"], trace)
+
+
+def strung(values: Sequence[Value], along: int, trace: Trace) -> Value:
+    """Tensors of one rank put together along one axis."""
+    along %= len(values[0])
+    return tuple(
+        _string(extents, trace) if axis == along else _meet(extents, trace)
+        for axis, extents in enumerate(zip(*values, strict=True))
+    )
+
+
+def _string(extents: tuple[Extent, ...], trace: Trace) -> Extent:
+    if any(extent is None for extent in extents):
+        trace.pin(extents, "unknown_size", "stands beside an axis of unknown size")
+        return None
+    if not any(isinstance(extent, np.ndarray) for extent in extents):
+        return sum(extent for extent in extents if isinstance(extent, int))
+    return np.concatenate([e if isinstance(e, np.ndarray) else np.full(e or 0, FIXED, np.int64) for e in extents])
+
+
+def _meet(extents: Sequence[Extent], trace: Trace) -> Extent:
+    kept = extents[0]
+    for extent in extents[1:]:
+        kept = trace.meet(kept, extent)
+    return kept

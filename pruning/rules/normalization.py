@@ -1,0 +1,42 @@
+"""Normalisations: per-channel vectors follow the channels; what mixes channels keeps them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pruning.graph import Op
+from pruning.rules import layer
+from pruning.rules.trace import Trace, Value, size
+
+
+@layer("BatchNormalization")
+def batch_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """gamma, beta, moving mean and variance, all (channels): follow."""
+    (value,) = inputs
+    extent = value[op.config["axis"]]
+    count = 2 + op.config["scale"] + op.config["center"]
+    for index in range(count):
+        trace.expect(trace.weight(index), [size(extent)])
+        trace.bind(trace.weight(index), 0, extent, "follower")
+    if op.config.get("renorm"):
+        trace.pin(extent, "unsupported_option", "batch renormalisation keeps statistics that no rule binds")
+    if op.config["scale"]:
+        trace.scales[trace.weight(0)] = op.name
+    return value
+
+
+@layer("Rescaling")
+def rescaling(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """x * scale + offset; a scale per channel keeps the channels."""
+    if any(isinstance(op.config.get(key), list | tuple | dict) for key in ("scale", "offset")):
+        trace.pin(inputs[0], "constant", "scale or offset is a list in the config, one number a channel")
+    return inputs[0]
+
+
+@layer("Normalization")
+def normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """(x - mean) / sqrt(variance), given by the training data of the inputs: keeps its channels."""
+    for extent in inputs[0]:
+        if isinstance(extent, np.ndarray):
+            trace.pin(extent, "constant", "mean and variance were taken from data, one number a channel")
+    return inputs[0]

@@ -1,0 +1,149 @@
+"""Flatten, Reshape, Permute, RepeatVector: the same NumPy operation on the ids as on the values.
+
+A reshape is cut into the smallest runs of axes with equal products, so only a run that holds units is ever spread out.
+Both sides of a run are rectangular after the removal and in C order, so the kept elements are the same in the same order.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from pruning.contract.errors import VerificationFailed
+from pruning.graph import Op
+from pruning.rules import layer
+from pruning.rules.trace import FIXED, Extent, Ids, Trace, Value, shape_of, size
+
+
+@layer("Flatten")
+def flatten(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """(batch, ...) -> (batch, product); channels_first is brought to channels_last before."""
+    (value,) = inputs
+    if op.config.get("data_format") == "channels_first" and len(value) > 2:
+        value = (value[0], *value[2:], value[1])
+    return (value[0], *reshape(value[1:], [_product(value[1:])], trace))
+
+
+@layer("Reshape")
+def reshape_layer(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """`target_shape` without the batch, one -1 allowed; its numbers are resized where their axes lose units."""
+    (value,) = inputs
+    given = list(op.config["target_shape"])
+    target: list[int | None] = [None if n == -1 else n for n in given]
+    total = _product(value[1:])
+    if total is not None and None in target:
+        target[target.index(None)] = total // prod(n for n in target if n is not None)
+    output = reshape(value[1:], target, trace)
+    if any(isinstance(extent, np.ndarray) for extent in output):
+        trace.resize("target_shape", tuple(-1 if n == -1 else e for n, e in zip(given, output, strict=True)))
+    return (value[0], *output)
+
+
+@layer("Permute")
+def permute(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """`dims` counts from 1, the batch stays."""
+    (value,) = inputs
+    return (value[0], *(value[axis] for axis in op.config["dims"]))
+
+
+@layer("RepeatVector")
+def repeat_vector(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """(batch, features) -> (batch, n, features)."""
+    (value,) = inputs
+    return (value[0], op.config["n"], value[1])
+
+
+def reshape(extents: Value, target: list[int | None], trace: Trace) -> Value:
+    """The extents of a tensor (without batch) reshaped to `target` in C order. Units that no axis can carry are pinned."""
+    if None in target or None in shape_of(extents):
+        return _reshape_unknown(extents, target, trace)
+    output: list[Extent] = []
+    for before, after in _runs(shape_of(extents), target):
+        output += _reshape_run(extents[before], [n for n in target[after] if n is not None], trace)
+    return tuple(output)
+
+
+def _product(extents: Value) -> int | None:
+    sizes = shape_of(extents)
+    return None if None in sizes else prod(n for n in sizes if n is not None)
+
+
+def _reshape_unknown(extents: Value, target: list[int | None], trace: Trace) -> Value:
+    """Where a size is unknown, equal axes at the end are kept; units before them are pinned."""
+    same = 0
+    for n, m in zip(reversed(shape_of(extents)), reversed(target), strict=False):
+        if n is None or n != m:
+            break
+        same += 1
+    head, tail = extents[: len(extents) - same], extents[len(extents) - same :]
+    trace.pin(head, "unknown_size", "a reshape of an axis of unknown size")
+    return (*target[: len(target) - same], *tail)
+
+
+def _runs(before: tuple[int | None, ...], after: list[int | None]) -> list[tuple[slice, slice]]:
+    """The smallest runs of axes whose products are equal: (4, 4, 8) -> (16, 2, 4) is (4, 4)|(8) -> (16)|(2, 4)."""
+    left, right = [n or 0 for n in before], [n or 0 for n in after]
+    if prod(left) != prod(right):
+        raise VerificationFailed(f"a reshape from {left} to {right} changes the number of elements")
+    runs, i, j = [], 0, 0
+    while i < len(left) or j < len(right):
+        start, other = i, j
+        i, j = min(i + 1, len(left)), min(j + 1, len(right))
+        while prod(left[start:i]) != prod(right[other:j]):
+            if prod(left[start:i]) < prod(right[other:j]):
+                i += 1
+            else:
+                j += 1
+        runs.append((slice(start, i), slice(other, j)))
+    return runs
+
+
+def _reshape_run(extents: Value, target: list[int], trace: Trace) -> list[Extent]:
+    """One run. Its ids are spread over all its elements, reshaped, and read off the axis that alone tells them apart."""
+    holders = [axis for axis, extent in enumerate(extents) if isinstance(extent, np.ndarray)]
+    if not holders:
+        return list(target)
+    if [size(e) for e in extents if size(e) != 1] == [n for n in target if n != 1]:
+        return _unit_axes(extents, target)
+    if len(holders) > 1:
+        trace.pin(extents, "two_unit_axes", "a reshape merges two axes that both have units")
+        return list(target)
+    holder = holders[0]
+    along = [1] * len(extents)
+    along[holder] = -1
+    ids = extents[holder]
+    assert isinstance(ids, np.ndarray)
+    full = np.broadcast_to(ids.reshape(along), [size(e) or 0 for e in extents]).reshape(target)
+    axis = _telling_axis(full, trace)
+    output: list[Extent] = list(target)
+    output[axis] = _tie_across(full, axis, trace)
+    return output
+
+
+def _unit_axes(extents: Value, target: list[int]) -> list[Extent]:
+    """A run in which only axes of 1 come or go."""
+    left = iter([extent for extent in extents if size(extent) != 1])
+    return [1 if n == 1 else next(left) for n in target]
+
+
+def _telling_axis(full: Ids, trace: Trace) -> int:
+    """The axis along which alone ids differ as far as ties are known; failing that the longest, the last of equals."""
+    if full.ndim == 1:
+        return 0
+    known = trace.resolve(full)
+    for axis in reversed(range(full.ndim)):
+        first = known[tuple(slice(None) if a == axis else slice(1) for a in range(full.ndim))]
+        if full.shape[axis] > 1 and (known == first).all():
+            return axis
+    return max(range(full.ndim), key=lambda axis: (full.shape[axis], axis))
+
+
+def _tie_across(full: Ids, axis: int, trace: Trace) -> Extent:
+    """The ids along one axis, after tying all that share a place on it."""
+    table = np.moveaxis(full, axis, -1).reshape(-1, full.shape[axis])
+    differs = (table != table[0]).any(axis=1)
+    if differs.any():
+        rows = table[differs]
+        trace.tie(np.broadcast_to(table[0], rows.shape), rows)
+    return table[0] if (table[0] != FIXED).any() else full.shape[axis]

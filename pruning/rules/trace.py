@@ -1,0 +1,280 @@
+"""What a rule writes while the graph is traced: which axes are tied, pinned or new, what runs there, what is resized.
+
+A tensor is a tuple of extents, one an axis. An axis without units has its size (None: unknown) and costs nothing to
+carry; an axis with units has an int64 array of unit ids, -1 for a place that belongs to no unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from pruning.contract.errors import VerificationFailed
+from pruning.graph import Op
+
+Ids: TypeAlias = npt.NDArray[np.int64]
+Extent: TypeAlias = int | None | Ids
+Value: TypeAlias = tuple[Extent, ...]
+Role = Literal["producer", "consumer", "follower"]
+FIXED = -1
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of one weight: `ids[i]` is the unit that index i belongs to, -1 where it stays."""
+
+    weight: str
+    axis: int
+    ids: Ids
+    role: Role
+    layer: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """MACs of one call for one sample: `multiplier` times the number of kept entries of each of `axes`.
+
+    `per_element`: the MACs that run through one element of `weight` (a convolution: its output positions).
+    """
+
+    layer: str
+    multiplier: int
+    axes: tuple[Ids, ...]
+    weight: str | None
+    per_element: int
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """A layer or operation that keeps the units reaching it, with a reason."""
+
+    layer: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Resize:
+    """A number or a list of numbers in a layer's config: how many of these ids are kept (an int stays as it is)."""
+
+    layer: str
+    location: tuple[str | int, ...]
+    value: Extent | tuple[Extent, ...]
+
+
+class Trace:
+    """The notes of all rules on one graph. Methods speak of the op that is being traced, `op`."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], normalized_axes: str = "keep") -> None:
+        self.weights = shapes
+        self.normalized_axes = normalized_axes
+        self.op: Op
+        self.count = 0
+        self.axes: dict[tuple[str, int], Axis] = {}
+        self.costs: list[Cost] = []
+        self.barriers: list[Barrier] = []
+        self.pins: list[tuple[Ids, int]] = []
+        self.ties: list[tuple[Ids, Ids, Op]] = []
+        self.produced: list[int] = []
+        self._labels = np.empty(0, np.int64)
+        self._settled = 0
+        self.resizes: dict[tuple[str | int, ...], Resize] = {}
+        self.widths: dict[str, Ids] = {}
+        self.scales: dict[str, str] = {}
+
+    # --- ids ---------------------------------------------------------------------------------------------------
+
+    def new(self, count: int) -> Ids:
+        """`count` units that nothing is tied to yet."""
+        self.count += count
+        self.produced.append(count)
+        return np.arange(self.count - count, self.count, dtype=np.int64)
+
+    def tie(self, first: Ids, second: Ids) -> None:
+        """Units at the same place of two arrays stand and fall together; with -1 they stay."""
+        if first.shape != second.shape:
+            raise VerificationFailed(
+                f"layer {self.op.name!r} ties {first.shape} units to {second.shape}: the graph was read wrongly"
+            )
+        first, second = first.reshape(-1), second.reshape(-1)
+        differ = first != second
+        if not differ.any():
+            return
+        loose = (first == FIXED) | (second == FIXED)
+        if loose.any():
+            alone = np.where(loose & differ, np.maximum(first, second), FIXED)
+            self.pin(alone, "fixed_axis", "meets places that cannot change, such as an input of the model")
+        kept = differ & ~loose
+        if kept.any():
+            self.ties.append((first[kept], second[kept], self.op))
+
+    def pin(self, value: Extent | Value, code: str, detail: str) -> None:
+        """The units of an axis, or of all axes of a tensor, stay."""
+        for extent in value if isinstance(value, tuple) else (value,):
+            if isinstance(extent, np.ndarray) and (extent != FIXED).any():
+                barrier = Barrier(self.op.name, code, detail)
+                if barrier not in self.barriers[-1:]:
+                    self.barriers.append(barrier)
+                self.pins.append((extent, len(self.barriers) - 1))
+
+    def meet(self, first: Extent, second: Extent) -> Extent:
+        """One axis known from two sides: ids are tied, ids that meet a plain size are pinned."""
+        if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+            self.tie(first, second)
+            return first
+        for ids, plain in ((first, second), (second, first)):
+            if isinstance(ids, np.ndarray):
+                if plain is not None and plain != len(ids):
+                    raise VerificationFailed(f"layer {self.op.name!r} meets sizes {len(ids)} and {plain} on one axis")
+                self.pin(ids, "fixed_axis", "meets an axis whose size cannot change, such as an input of the model")
+                return len(ids)
+        return first if first is not None else second
+
+    def resolve(self, ids: Ids) -> Ids:
+        """The class of each id by all ties so far; -1 stays."""
+        labels = np.arange(self.count + 1, dtype=np.int64)
+        labels[: len(self._labels)] = self._labels
+        if fresh := self.ties[self._settled :]:
+            unite(labels, np.concatenate([t[0] for t in fresh]), np.concatenate([t[1] for t in fresh]))
+        self._labels, self._settled = labels[:-1], len(self.ties)
+        labels[-1] = FIXED
+        return labels[ids]
+
+    # --- weights, costs, config --------------------------------------------------------------------------------
+
+    def weight(self, index: int | str, inner: str = "") -> str:
+        """The path of the layer's `index`-th array, or of that of a layer `inner` inside it."""
+        return "/".join(part for part in (self.op.path, inner, "vars", str(index)) if part)
+
+    def shape(self, weight: str) -> tuple[int, ...]:
+        """The shape of an array. Raises `VerificationFailed` where the file lacks it."""
+        if weight not in self.weights:
+            raise VerificationFailed(f"layer {self.op.name!r} should have an array {weight!r}: the file lacks it")
+        return self.weights[weight]
+
+    def expect(self, weight: str, shape: Sequence[int | None]) -> None:
+        """Raise `VerificationFailed` where an array has not the shape that config and inputs call for."""
+        found = self.shape(weight)
+        if len(found) != len(shape) or any(
+            want is not None and want != have for want, have in zip(shape, found, strict=True)
+        ):
+            raise VerificationFailed(
+                f"layer {self.op.name!r} needs {weight!r} of shape {tuple(shape)}, the file has {found}"
+            )
+
+    def bind(self, weight: str, axis: int, extent: Extent, role: Role) -> None:
+        """These units lie along this axis of this array. A shared array ties the units of all its calls."""
+        shape = self.shape(weight)
+        axis %= len(shape)
+        length = size(extent)
+        if length is not None and length != shape[axis]:
+            raise VerificationFailed(
+                f"layer {self.op.name!r} meets {length} units on axis {axis} of {weight!r}, which has shape {shape}"
+            )
+        ids = extent if isinstance(extent, np.ndarray) else np.full(shape[axis], FIXED, np.int64)
+        known = self.axes.setdefault((weight, axis), Axis(weight, axis, ids, role, self.op.name))
+        if known.ids is not ids:
+            self.tie(known.ids, ids)
+
+    def produce(self, weight: str, axis: int, count: int | None = None) -> Ids:
+        """The units that an array's axis creates: new ones at its first call, the same ones at later calls."""
+        shape = self.shape(weight)
+        axis %= len(shape)
+        known = self.axes.get((weight, axis))
+        if known is not None:
+            return known.ids
+        ids = self.new(shape[axis] if count is None else count)
+        self.bind(weight, axis, ids, "producer")
+        return ids
+
+    def cost(self, positions: int, axes: Sequence[Extent], weight: str | None, per_place: int = 1) -> None:
+        """`positions` * `per_place` * the sizes of `axes` MACs; `per_place`: elements of `weight` that axes leave out."""
+        ids = tuple(extent for extent in axes if isinstance(extent, np.ndarray))
+        plain = prod(extent or 1 for extent in axes if not isinstance(extent, np.ndarray))
+        self.costs.append(Cost(self.op.name, positions * per_place * plain, ids, weight, positions))
+
+    def resize(self, key: str, value: Extent | Value) -> None:
+        """Config field `key` counts these ids; a layer that is called twice has one field for both calls."""
+        location = (*self.op.location, "config", key)
+        known = self.resizes.setdefault(location, Resize(self.op.name, location, value))
+        if known.value is value:
+            return
+        before = known.value if isinstance(known.value, tuple) else (known.value,)
+        for first, second in zip(before, value if isinstance(value, tuple) else (value,), strict=True):
+            if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
+                self.meet(first, second)
+
+    def width(self, ids: Extent) -> None:
+        """These are the units on the layer's output axis, in the order in which a user counts them."""
+        if isinstance(ids, np.ndarray):
+            self.widths.setdefault(self.op.name, ids)
+
+
+def unite(labels: Ids, first: Ids, second: Ids) -> None:
+    """Make labels[first[i]] == labels[second[i]], in place: the smallest id of a class is its label.
+
+    Roots are hooked to smaller roots, then paths are halved until all are flat; each round joins at least half of the
+    classes that still have to meet.
+    """
+    while True:
+        a, b = labels[first], labels[second]
+        apart = a != b
+        if not apart.any():
+            return
+        first, second, a, b = first[apart], second[apart], a[apart], b[apart]
+        np.minimum.at(labels, np.maximum(a, b), np.minimum(a, b))
+        while not np.array_equal(labels, up := labels[labels]):
+            labels[:] = up
+
+
+def size(extent: Extent) -> int | None:
+    """How long an axis is."""
+    return len(extent) if isinstance(extent, np.ndarray) else extent
+
+
+def shape_of(value: Value) -> tuple[int | None, ...]:
+    """The sizes of all axes."""
+    return tuple(size(extent) for extent in value)
+
+
+def plain(value: Value) -> Value:
+    """The tensor without its units."""
+    return shape_of(value)
+
+
+def positions(value: Value, without: int | None = None) -> int:
+    """The product of all axes but the batch and `without`; unknown sizes count as 1."""
+    skip = None if without is None else without % len(value)
+    return prod(size(extent) or 1 for axis, extent in enumerate(value) if axis not in (0, skip))
+
+
+def channel_axis(config: Mapping[str, Any], rank: int) -> int:
+    """Where `data_format` puts the channels of a tensor with `rank` axes."""
+    return 1 if config.get("data_format") == "channels_first" else rank - 1
+
+
+def spatial_axes(config: Mapping[str, Any], rank: int) -> range:
+    """The axes between batch and channels."""
+    return range(2, rank) if config.get("data_format") == "channels_first" else range(1, rank - 1)
+
+
+def spatial(extent: Extent, trace: Trace) -> int | None:
+    """The size of an axis that a window slides over; units there (after a Permute) must stay."""
+    trace.pin(extent, "mixes_channels", "slides over an axis that has units")
+    return size(extent)
+
+
+def replaced(value: Value, axis: int, extent: Extent) -> Value:
+    """The tensor with another extent at `axis`."""
+    axis %= len(value)
+    return (*value[:axis], extent, *value[axis + 1 :])
+
+
+def numbers(value: Any, count: int) -> tuple[int, ...]:
+    """`3` or `[3, 3]` from a config as a tuple of `count` ints."""
+    return (value,) * count if isinstance(value, int) else tuple(value)

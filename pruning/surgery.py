@@ -1,0 +1,169 @@
+"""(config, arrays, removed units) -> (config, arrays): a pure function that only slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pruning import graph as graphs
+from pruning import units as unit_finder
+from pruning.archive import Archive, Arrays, without_optimizer
+from pruning.contract.errors import ContradictorySpec, SecateurError, VerificationFailed
+from pruning.contract.plan import GroupPlan, Plan
+from pruning.graph import Graph
+from pruning.rules.trace import Extent, Ids
+from pruning.units import Units
+
+
+def apply(archive: Archive, graph: Graph, units: Units, removed: npt.ArrayLike) -> Archive:
+    """The model without the units `removed`, an array of unit ids. No build config, no optimizer state is left.
+
+    Raises `ContradictorySpec` where a layer would lose all its units or a unit that must stay; `VerificationFailed`
+    where what is left does not fit together.
+    """
+    gone = _gone(units, removed)
+    kept = without_optimizer(archive)
+    arrays = _sliced(kept.arrays, units, gone)
+    config = _resized(archive.config, graph, units, gone)
+    result = replace(kept, config=config, arrays=arrays)
+    _check(result, units, gone)
+    return result
+
+
+def mask(arrays: Mapping[str, npt.NDArray[Any]], units: Units, removed: npt.ArrayLike) -> Arrays:
+    """The masked original: the weights that read a removed unit are zero. Arrays that do not change are not copied."""
+    gone = _gone(units, removed)
+    masked = dict(arrays)
+    for axis in units.axes:
+        if axis.role == "consumer" and (dead := gone[axis.ids]).any():
+            array = masked[axis.weight]
+            array = array.copy() if array is arrays[axis.weight] else array
+            np.moveaxis(array, axis.axis, 0)[dead] = 0
+            masked[axis.weight] = array
+    return masked
+
+
+def removed_of(plan: Plan, units: Units) -> Ids:
+    """The unit ids that a plan removes. Raises `ContradictorySpec` where the plan is one of another model."""
+    groups = {group.id: group for group in units.groups}
+    removed: list[Ids] = []
+    for part in plan.groups:
+        group = groups.get(part.id)
+        if group is None or len(group.units) != part.width:
+            raise ContradictorySpec(f"the plan's group {part.id!r} of width {part.width} is not in this model")
+        stays = np.zeros(part.width, bool)
+        if any(not 0 <= index < part.width for index in part.keep):
+            raise ContradictorySpec(f"the plan keeps an index beyond the width {part.width} of group {part.id!r}")
+        stays[part.keep] = True
+        removed.append(group.units[~stays])
+    return np.sort(np.concatenate(removed)) if removed else np.empty(0, np.int64)
+
+
+def plan_of(removed: npt.ArrayLike, units: Units) -> Plan:
+    """The plan that removes these unit ids; it lists the groups that may be pruned, also those that lose nothing."""
+    gone = _gone(units, removed)
+    return Plan(
+        structure="channel",
+        groups=[
+            GroupPlan(
+                id=group.id,
+                layers=list(group.layers),
+                width=len(group.units),
+                keep=np.flatnonzero(~gone[group.units]).tolist(),
+            )
+            for group in units.groups
+            if group.barrier is None
+        ],
+    )
+
+
+def _gone(units: Units, removed: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """A flag per unit id, and at -1 that of a place without a unit, which stays."""
+    ids = np.asarray(removed, np.int64).reshape(-1)
+    if ids.size and not (0 <= ids.min() and ids.max() < units.count):
+        raise ContradictorySpec(f"unit ids run from 0 to {units.count - 1}, not to {ids.min()} or {ids.max()}")
+    gone = np.zeros(units.count + 1, bool)
+    gone[ids] = True
+    for group in units.groups:
+        if group.barrier is not None and gone[group.units].any():
+            barrier = group.barrier
+            raise ContradictorySpec(f"units of {group.id!r} must stay: {barrier.layer!r}: {barrier.detail}")
+    return gone
+
+
+def _sliced(arrays: Arrays, units: Units, gone: npt.NDArray[np.bool_]) -> Arrays:
+    result = dict(arrays)
+    for axis in units.axes:
+        dead = gone[axis.ids]
+        if not dead.any():
+            continue
+        if dead.all():
+            raise ContradictorySpec(f"nothing of layer {axis.layer!r} would be left: keep at least one unit")
+        result[axis.weight] = np.take(result[axis.weight], np.flatnonzero(~dead), axis.axis)
+    return result
+
+
+def _count(extent: Extent, gone: npt.NDArray[np.bool_]) -> int | None:
+    return int(np.count_nonzero(~gone[extent])) if isinstance(extent, np.ndarray) else extent
+
+
+def _resized(config: Mapping[str, Any], graph: Graph, units: Units, gone: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """The config with new widths and shapes; what does not change is shared with the old one."""
+    edits: list[tuple[tuple[str | int, ...], Any]] = []
+    for resize in units.resizes:
+        if isinstance(resize.value, tuple):
+            edits.append((resize.location, [_count(extent, gone) for extent in resize.value]))
+        else:
+            edits.append((resize.location, _count(resize.value, gone)))
+    for location, tensor in graph.mentions:
+        edits.append((location, [_count(extent, gone) for extent in units.tensors[tensor]]))
+    for location in (*{layer.location for layer in graph.layers}, *_models(config)):
+        edits.append(((*location, "build_config"), None))
+    edited = _edit(config, edits)
+    assert isinstance(edited, dict)
+    return edited
+
+
+def _models(config: Mapping[str, Any], location: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Where the model and its nested models stand in the config."""
+    found = [location]
+    for index, entry in enumerate(config["config"]["layers"]):
+        if graphs.is_model(entry):
+            found += _models(entry, (*location, "config", "layers", index))
+    return found
+
+
+def _edit(value: Any, edits: Iterable[tuple[tuple[str | int, ...], Any]]) -> Any:
+    """A copy of nested dicts and lists with the values at some locations replaced, `build_config` left out."""
+    below: dict[str | int, list[tuple[tuple[str | int, ...], Any]]] = {}
+    copy = dict(value) if isinstance(value, Mapping) else list(value)
+    for location, new in edits:
+        if len(location) > 1:
+            below.setdefault(location[0], []).append((location[1:], new))
+        elif location[0] == "build_config":
+            copy.pop("build_config", None)
+        else:
+            copy[location[0]] = new
+    for key, inner in below.items():
+        copy[key] = _edit(copy[key], inner)
+    return copy
+
+
+def _check(result: Archive, units: Units, gone: npt.NDArray[np.bool_]) -> None:
+    """Read the new model as if it were an upload: every array must fit its layer, every unit left must be found again."""
+    bound = {axis.weight for axis in units.axes}
+    resized = {resize.layer for resize in units.resizes}
+    for entry in units.layers:
+        if entry.name in resized and (loose := set(entry.weights) - bound):
+            raise VerificationFailed(f"layer {entry.name!r} is resized but no rule binds its arrays {sorted(loose)}")
+    try:
+        found = unit_finder.find(graphs.build(result.config), result.arrays)
+    except SecateurError as error:
+        raise VerificationFailed(f"what is left of the model does not fit together: {error.detail}") from error
+    left = int(np.count_nonzero(~gone[:-1]))
+    if found.count != left:
+        raise VerificationFailed(f"the pruned model has {found.count} units, {left} were to be left")

@@ -1,0 +1,241 @@
+"""A graph's coupled units: rules trace it, a union over all ids makes the classes, sets of producers make the groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pruning.graph import Graph, Op
+from pruning.rules import rule_of
+from pruning.rules.trace import FIXED, Axis, Barrier, Cost, Ids, Resize, Role, Trace, Value, shape_of
+
+__all__ = ["Axis", "Barrier", "Cost", "Group", "LayerEntry", "Resize", "Role", "Units", "find"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Coupled units with one set of producers; prunable iff there is no barrier.
+
+    `units`: their ids in the order of the first producer's axis. `id`: the first producer's layer.
+    """
+
+    id: str
+    units: Ids
+    producers: tuple[str, ...]
+    layers: tuple[str, ...]
+    coupled_because: str | None
+    barrier: Barrier | None
+
+
+@dataclass(frozen=True)
+class LayerEntry:
+    """A layer and its arrays, in the model's order."""
+
+    name: str
+    class_name: str
+    weights: tuple[str, ...]
+    output_shape: tuple[int | None, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Units:
+    """All that pruning has to know of a model. Unit ids run from 0 to `count` - 1; -1 marks a place without a unit.
+
+    `widths`: the ids on a layer's output axis: a user's index 7 is `widths[layer][7]`. `sizes`: the full shape of every
+    array that is a weight of the model. `scales`: arrays that are the gamma of a normalisation -> its layer.
+    `tensors`: the extents of every tensor of the graph.
+    """
+
+    count: int
+    axes: tuple[Axis, ...]
+    costs: tuple[Cost, ...]
+    groups: tuple[Group, ...]
+    barriers: tuple[Barrier, ...]
+    widths: dict[str, Ids]
+    sizes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, np.dtype[Any]]
+    layers: tuple[LayerEntry, ...]
+    resizes: tuple[Resize, ...]
+    scales: dict[str, str]
+    tensors: tuple[Value, ...]
+
+
+def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: str = "keep") -> Units:
+    """The units of a graph whose arrays have these shapes (values are not read).
+
+    Raises `VerificationFailed` where config and arrays do not fit each other.
+    """
+    sizes = {path: array.shape for path, array in arrays.items() if _is_weight(path)}
+    trace = Trace(sizes, normalized_axes)
+    tensors = _trace(graph, trace)
+    labels = trace.resolve(np.arange(trace.count, dtype=np.int64))
+    roots, classes = np.unique(labels, return_inverse=True)
+    renamed = np.append(classes, FIXED).astype(np.int64)
+
+    def final(extent: Any) -> Any:
+        if isinstance(extent, tuple):
+            return tuple(final(part) for part in extent)
+        return renamed[extent] if isinstance(extent, np.ndarray) else extent
+
+    axes = tuple(replace(axis, ids=final(axis.ids)) for axis in trace.axes.values())
+    reasons = _reasons(trace, renamed, len(roots))
+    return Units(
+        count=len(roots),
+        axes=axes,
+        costs=tuple(replace(cost, axes=final(cost.axes)) for cost in trace.costs),
+        groups=_groups(axes, reasons, trace, renamed),
+        barriers=tuple(dict.fromkeys(trace.barriers)),
+        widths={name: final(ids) for name, ids in trace.widths.items()},
+        sizes=sizes,
+        dtypes={path: arrays[path].dtype for path in sizes},
+        layers=_entries(graph, sizes, tensors),
+        resizes=tuple(replace(resize, value=final(resize.value)) for resize in trace.resizes.values()),
+        scales=trace.scales,
+        tensors=tuple(final(value) for value in tensors),
+    )
+
+
+def _is_weight(path: str) -> bool:
+    """Not the optimizer's state, not the state of a random generator, not a metric."""
+    parts = path.split("/")
+    return parts[0] not in ("optimizer", "metrics") and "seed_generator" not in parts and "metrics" not in parts
+
+
+def _trace(graph: Graph, trace: Trace) -> list[Value]:
+    """The extents of all tensors; `trace` gathers the rules' notes."""
+    values: list[Value | None] = [None] * len(graph.shapes)
+    for tensor in graph.inputs:
+        values[tensor] = graph.shapes[tensor]
+    for op in graph.ops:
+        trace.op = op
+        for tensor, value in zip(op.outputs, _call(op, graph, values, trace), strict=True):
+            values[tensor] = value
+    for tensor in graph.outputs:
+        trace.pin(values[tensor] or (), "model_output", "an output of the model")
+    return [value or () for value in values]
+
+
+def _call(op: Op, graph: Graph, values: list[Value | None], trace: Trace) -> list[Value]:
+    """One op's outputs by its rule, held against the shapes that the config records; a barrier without a rule."""
+    inputs = [values[tensor] for tensor in op.inputs]
+    recorded = [graph.shapes[tensor] for tensor in op.outputs]
+    known = [value for value in inputs if value is not None]
+    rule = rule_of(op)
+    if rule is None or len(known) < len(inputs):
+        code, detail = (
+            ("unknown_layer", f"{op.class_name} has no rule")
+            if rule is None
+            else ("unknown_shape", "what it is called on has no known shape")
+        )
+        return _stop(op, known, recorded, trace, code, detail)
+    result = rule(op, known, trace)
+    outputs = result if isinstance(result, list) else [result]
+    for value, shape in zip(outputs, recorded, strict=False):
+        if shape is not None and not _agree(shape_of(value), shape):
+            detail = f"its output was computed as {shape_of(value)}, the config records {shape}"
+            return _stop(op, [*known, *outputs], recorded, trace, "shape_mismatch", detail)
+    if len(outputs) < len(recorded):
+        return _stop(op, [*known, *outputs], recorded, trace, "unused_output", "has more outputs than its rule knows")
+    return outputs[: len(recorded)]
+
+
+def _stop(
+    op: Op, values: list[Value], recorded: list[tuple[int | None, ...] | None], trace: Trace, code: str, detail: str
+) -> list[Any]:
+    """A barrier: all units that reach the op stay, its outputs have none."""
+    for value in values:
+        trace.pin(value, code, detail)
+    return list(recorded)
+
+
+def _agree(computed: tuple[int | None, ...], recorded: tuple[int | None, ...]) -> bool:
+    return len(computed) == len(recorded) and all(
+        a is None or b is None or a == b for a, b in zip(computed, recorded, strict=True)
+    )
+
+
+def _reasons(trace: Trace, renamed: Ids, count: int) -> Ids:
+    """For each class the first barrier that pins it, -1 for none."""
+    reasons = np.full(count + 1, FIXED, np.int64)
+    for ids, barrier in reversed(trace.pins):
+        reasons[renamed[ids]] = barrier
+    return reasons[:-1]
+
+
+def _groups(axes: tuple[Axis, ...], reasons: Ids, trace: Trace, renamed: Ids) -> tuple[Group, ...]:
+    """Classes with the same producers and the same reason to stay, in the order of their first producers."""
+    count = len(reasons)
+    producers = [axis for axis in axes if axis.role == "producer"]
+    # The sum of one random number per producer stands for the set: equal sums of different sets have odds of 2**-64.
+    keys = np.random.default_rng(0).integers(2**63, size=(len(producers) + 1, 1), dtype=np.uint64)
+    sums = np.zeros(count + 1, np.uint64)
+    for key, axis in zip(keys, producers, strict=False):
+        sums[np.unique(axis.ids)] += key
+    sums = sums[:-1] * np.uint64(2 * len(trace.barriers) + 3) + (reasons + 1).astype(np.uint64)
+    _, first, group_of = np.unique(sums, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    group_of = np.append(np.argsort(order)[group_of], FIXED)
+    made_by = _touching(producers, group_of, len(order))
+    touched = _touching(axes, group_of, len(order))
+    because = _because(trace, renamed, group_of, len(order))
+    groups, used = [], dict[str, int]()
+    for index, (makers, axes_of_group) in enumerate(zip(made_by, touched, strict=True)):
+        lead = makers[0]
+        units = lead.ids[group_of[lead.ids] == index]
+        _, at = np.unique(units, return_index=True)
+        names = tuple(dict.fromkeys(axis.layer for axis in makers))
+        used[lead.layer] = used.get(lead.layer, 0) + 1
+        reason = int(reasons[units[0]])
+        groups.append(
+            Group(
+                id=lead.layer if used[lead.layer] == 1 else f"{lead.layer}#{used[lead.layer]}",
+                units=units[np.sort(at)],
+                producers=names,
+                layers=tuple(dict.fromkeys(axis.layer for axis in axes_of_group)),
+                coupled_because=because[index] if len(names) > 1 else None,
+                barrier=trace.barriers[reason] if reason != FIXED else None,
+            )
+        )
+    return tuple(groups)
+
+
+def _touching(axes: Any, group_of: Ids, count: int) -> list[list[Axis]]:
+    """For each group the axes that hold its units."""
+    found: list[list[Axis]] = [[] for _ in range(count)]
+    for axis in axes:
+        seen = np.zeros(count + 1, bool)
+        seen[group_of[axis.ids]] = True
+        for index in np.flatnonzero(seen[:-1]):
+            found[index].append(axis)
+    return found
+
+
+def _because(trace: Trace, renamed: Ids, group_of: Ids, count: int) -> list[str | None]:
+    """For each group the first op that tied units of two producers."""
+    owner = np.concatenate([np.full(n, i) for i, n in enumerate(trace.produced)]) if trace.produced else renamed[:0]
+    found: list[str | None] = [None] * count
+    for first, second, op in trace.ties:
+        for index in np.unique(group_of[renamed[first[owner[first] != owner[second]]]]):
+            found[index] = found[index] or f"{op.class_name} {op.name!r} needs them alike"
+    return found
+
+
+def _entries(graph: Graph, sizes: Mapping[str, tuple[int, ...]], tensors: list[Value]) -> tuple[LayerEntry, ...]:
+    """Every layer with the arrays below its path; arrays of no layer belong to the model itself."""
+    owners = {layer.path: layer.name for layer in reversed(graph.layers) if layer.path}
+    weights: dict[str, list[str]] = {}
+    for path in sizes:
+        parts = path.split("/")
+        prefixes = ("/".join(parts[:n]) for n in range(len(parts), 0, -1))
+        weights.setdefault(next((owners[p] for p in prefixes if p in owners), ""), []).append(path)
+    shapes = {op.name: shape_of(tensors[op.outputs[0]]) for op in reversed(graph.ops) if tensors[op.outputs[0]]}
+    entries = [
+        LayerEntry(layer.name, layer.class_name, tuple(weights.pop(layer.name, ())), shapes.get(layer.name))
+        for layer in graph.layers
+    ]
+    left = tuple(path for paths in weights.values() for path in paths)
+    return (*entries, LayerEntry("", "Model", left)) if left else tuple(entries)
