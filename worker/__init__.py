@@ -1,0 +1,1 @@
+"""What runs jobs: Celery tasks that supervise one child process each. No Celery process ever imports TensorFlow."""
