@@ -14,7 +14,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -64,15 +63,16 @@ def read(path: str | os.PathLike[str]) -> Archive:
     return Archive(config, metadata, arrays, names, assets, bfloat16)
 
 
-def write(path: str | os.PathLike[str], archive: Archive) -> None:
+def write(path: str | os.PathLike[str] | io.BytesIO, archive: Archive) -> None:
     """A `.keras` file that `keras.saving.load_model` opens. Equal archives give equal bytes."""
     with zipfile.ZipFile(path, "w") as target:
-        for name, content in (
+        members: list[tuple[str, bytes | memoryview]] = [
             (_METADATA, json.dumps(archive.metadata).encode()),
             (_CONFIG, json.dumps(archive.config).encode()),
             (_WEIGHTS, _written_h5(archive)),
             *sorted(archive.assets.items()),
-        ):
+        ]
+        for name, content in members:
             info = zipfile.ZipInfo(name, _EPOCH)
             info.external_attr = 0o600 << 16
             # `force_zip64` would change small files; sizes are known, so the header is right at once.
@@ -84,7 +84,7 @@ def write(path: str | os.PathLike[str], archive: Archive) -> None:
 def size_bytes(archive: Archive) -> int:
     """The size of the file that `write` would make, in bytes."""
     buffer = io.BytesIO()
-    write(buffer, archive)  # type: ignore[arg-type]
+    write(buffer, archive)
     return buffer.getbuffer().nbytes
 
 

@@ -5,9 +5,10 @@ The config holds everything the engine needs to know: layers, shapes, constants,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from pruning.contract.errors import UnreadableFile
 
@@ -121,8 +122,6 @@ def check_names(graph: Graph, names: Mapping[str, str]) -> None:
 
 def snake_case(name: str) -> str:
     """`Conv2DTranspose` -> `conv2d_transpose`, as Keras names a layer's place in the weights file."""
-    import re
-
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
@@ -221,7 +220,7 @@ class _Builder:
         index_of = {layer["config"]["name"]: i for i, layer in enumerate(config["layers"])}
         arity, mentioned = _arity(entry)
         done: dict[tuple[str, int], list[int]] = {}
-        wanted = [key for key in _leaves(config["input_layers"])]
+        wanted = _leaves(config["input_layers"])
         if given is not None and len(given) != len(wanted):
             raise UnreadableFile(f"model {config['name']!r} has {len(wanted)} inputs and is called with {len(given)}")
         inputs = []
@@ -236,7 +235,7 @@ class _Builder:
             for node in range(len(layer.get("inbound_nodes", ())))
         ]
         while waiting:
-            left = []
+            left: list[tuple[int, int]] = []
             for index, node in waiting:
                 layer = config["layers"][index]
                 call = layer["inbound_nodes"][node]
@@ -352,7 +351,7 @@ def _is_operation(layer: Config) -> bool:
     return str(layer.get("module") or "").startswith("keras.src.ops")
 
 
-def _is_shape(value: Any) -> bool:
+def _is_shape(value: Any) -> TypeGuard[list[int | None]]:
     return isinstance(value, list | tuple) and all(size is None or isinstance(size, int) for size in value)
 
 
@@ -405,8 +404,8 @@ def _arity(entry: Config) -> tuple[dict[tuple[str, int], int], dict[tuple[str, i
                 if _is_shape(shape):
                     mentioned[name, node, position] = tuple(shape)
     for name, node, position in _leaves(config["output_layers"]):
-        key = name, node - (name in nested)
-        arity[key] = max(arity.get(key, 1), position + 1)
+        call = name, node - (name in nested)
+        arity[call] = max(arity.get(call, 1), position + 1)
     return arity, mentioned
 
 

@@ -84,7 +84,7 @@ def plan_of(removed: npt.ArrayLike, units: Units) -> Plan:
 def _gone(units: Units, removed: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """A flag per unit id, and at -1 that of a place without a unit, which stays."""
     ids = np.asarray(removed, np.int64).reshape(-1)
-    if ids.size and not (0 <= ids.min() and ids.max() < units.count):
+    if ids.size and (ids.min() < 0 or ids.max() >= units.count):
         raise ContradictorySpec(f"unit ids run from 0 to {units.count - 1}, not to {ids.min()} or {ids.max()}")
     gone = np.zeros(units.count + 1, bool)
     gone[ids] = True
@@ -121,8 +121,8 @@ def _resized(config: Mapping[str, Any], graph: Graph, units: Units, gone: npt.ND
             edits.append((resize.location, _count(resize.value, gone)))
     for location, tensor in graph.mentions:
         edits.append((location, [_count(extent, gone) for extent in units.tensors[tensor]]))
-    for location in (*{layer.location for layer in graph.layers}, *_models(config)):
-        edits.append(((*location, "build_config"), None))
+    places = (*(layer.location for layer in graph.layers), *_models(config))
+    edits += [((*location, "build_config"), None) for location in places]
     edited = _edit(config, edits)
     assert isinstance(edited, dict)
     return edited
@@ -140,7 +140,7 @@ def _models(config: Mapping[str, Any], location: tuple[str | int, ...] = ()) -> 
 def _edit(value: Any, edits: Iterable[tuple[tuple[str | int, ...], Any]]) -> Any:
     """A copy of nested dicts and lists with the values at some locations replaced, `build_config` left out."""
     below: dict[str | int, list[tuple[tuple[str | int, ...], Any]]] = {}
-    copy = dict(value) if isinstance(value, Mapping) else list(value)
+    copy: Any = dict(value) if isinstance(value, Mapping) else list(value)
     for location, new in edits:
         if len(location) > 1:
             below.setdefault(location[0], []).append((location[1:], new))
@@ -154,7 +154,7 @@ def _edit(value: Any, edits: Iterable[tuple[tuple[str | int, ...], Any]]) -> Any
 
 
 def _check(result: Archive, units: Units, gone: npt.NDArray[np.bool_]) -> None:
-    """Read the new model as if it were an upload: every array must fit its layer, every unit left must be found again."""
+    """Read the new model like an upload: every array must fit its layer, every unit left must be found again."""
     bound = {axis.weight for axis in units.axes}
     resized = {resize.layer for resize in units.resizes}
     for entry in units.layers:

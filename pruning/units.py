@@ -1,4 +1,4 @@
-"""A graph's coupled units: rules trace it, a union over all ids makes the classes, sets of producers make the groups."""
+"""A graph's coupled units: rules trace it, a union of ids makes classes, sets of producers make groups."""
 
 from __future__ import annotations
 
@@ -125,26 +125,23 @@ def _call(op: Op, graph: Graph, values: list[Value | None], trace: Trace) -> lis
     recorded = [graph.shapes[tensor] for tensor in op.outputs]
     known = [value for value in inputs if value is not None]
     rule = rule_of(op)
-    if rule is None or len(known) < len(inputs):
-        code, detail = (
-            ("unknown_layer", f"{op.class_name} has no rule")
-            if rule is None
-            else ("unknown_shape", "what it is called on has no known shape")
-        )
-        return _stop(op, known, recorded, trace, code, detail)
+    if rule is None:
+        return _stop(known, recorded, trace, "unknown_layer", f"{op.class_name} is a layer that no rule knows")
+    if len(known) < len(inputs):
+        return _stop(known, recorded, trace, "unknown_shape", "the shape of what enters is not known")
     result = rule(op, known, trace)
     outputs = result if isinstance(result, list) else [result]
     for value, shape in zip(outputs, recorded, strict=False):
         if shape is not None and not _agree(shape_of(value), shape):
             detail = f"its output was computed as {shape_of(value)}, the config records {shape}"
-            return _stop(op, [*known, *outputs], recorded, trace, "shape_mismatch", detail)
+            return _stop([*known, *outputs], recorded, trace, "shape_mismatch", detail)
     if len(outputs) < len(recorded):
-        return _stop(op, [*known, *outputs], recorded, trace, "unused_output", "has more outputs than its rule knows")
+        return _stop([*known, *outputs], recorded, trace, "unused_output", "has more outputs than its rule knows")
     return outputs[: len(recorded)]
 
 
 def _stop(
-    op: Op, values: list[Value], recorded: list[tuple[int | None, ...] | None], trace: Trace, code: str, detail: str
+    values: list[Value], recorded: list[tuple[int | None, ...] | None], trace: Trace, code: str, detail: str
 ) -> list[Any]:
     """A barrier: all units that reach the op stay, its outputs have none."""
     for value in values:

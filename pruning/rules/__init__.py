@@ -2,8 +2,8 @@
 
 A rule is a function `(op, inputs, trace) -> outputs` registered for classes of `keras.layers` by `@layer("Name")`, or
 of `keras.ops` in a functional graph by `@operation("Name")`. It returns the outputs' extents and notes through `trace`
-which axes are tied (`tie`, `meet`), pinned (`pin`) or started (`produce`), what the call costs (`cost`), how its arrays'
-axes map to units (`bind`) and how its config is resized (`resize`). What has no rule is a barrier.
+which axes are tied (`tie`, `meet`), pinned (`pin`) or started (`produce`), what the call costs (`cost`), how the axes
+of its arrays map to units (`bind`) and how its config is resized (`resize`). What has no rule is a barrier.
 """
 
 from __future__ import annotations

@@ -8,11 +8,14 @@ from pruning.graph import Op
 from pruning.rules import layer, operation
 from pruning.rules.trace import Trace, Value, shape_of
 
-ELEMENTWISE = frozenset(
-    "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear log_sigmoid "
-    "mish relu relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus swish tanh "
-    "tanh_shrink threshold".split()
-)
+# fmt: off
+ELEMENTWISE = frozenset([
+    "celu", "elu", "exponential", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh",
+    "leaky_relu", "linear", "log_sigmoid", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_shrink",
+    "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "squareplus", "swish", "tanh", "tanh_shrink",
+    "threshold",
+])
+# fmt: on
 MIXING = ("softmax", "log_softmax", "sparsemax")
 
 

@@ -11,6 +11,7 @@ from pruning.rules import layer
 from pruning.rules.activation import activate
 from pruning.rules.trace import (
     Extent,
+    Ids,
     Trace,
     Value,
     channel_axis,
@@ -25,7 +26,7 @@ from pruning.rules.trace import (
 
 @layer("Conv1D", "Conv2D", "Conv3D")
 def conv(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """kernel (*window, channels / groups, filters), bias (filters). MACs: positions * window * channels / groups * filters."""
+    """kernel (*window, channels / groups, filters), bias (filters). MACs: positions * kernel size."""
     (value,) = inputs
     channels = channel_axis(op.config, len(value))
     kernel, groups = trace.weight(0), op.config.get("groups", 1)
@@ -47,7 +48,7 @@ def conv(op: Op, inputs: list[Value], trace: Trace) -> Value:
     return activate(op.config["activation"], output, trace)
 
 
-def _grouped(entering: Extent, kernel: str, groups: int, trace: Trace) -> tuple[Extent, Extent]:
+def _grouped(entering: Extent, kernel: str, groups: int, trace: Trace) -> tuple[Extent, Ids]:
     """Units of a grouped convolution: place j of every group is one unit, so that all groups stay alike."""
     per_group, filters = trace.shape(kernel)[-2:]
     first = trace.produce(kernel, -1)
@@ -76,7 +77,7 @@ def _slide(op: Op, value: Value, trace: Trace) -> Value:
 
 @layer("DepthwiseConv1D", "DepthwiseConv2D")
 def depthwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """kernel (*window, channels, multiplier), bias (channels * multiplier): output c * multiplier + j is of channel c."""
+    """kernel (*window, channels, multiplier), bias (channels * multiplier): output c * multiplier + j reads c."""
     (value,) = inputs
     channels = channel_axis(op.config, len(value))
     multiplier = op.config["depth_multiplier"]
@@ -95,7 +96,7 @@ def depthwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
 
 @layer("SeparableConv1D", "SeparableConv2D")
 def separable(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Depthwise kernel (*window, channels, multiplier), pointwise (1.., channels * multiplier, filters), bias (filters)."""
+    """Depthwise kernel (*window, channels, multiplier), pointwise (1, channels * multiplier, filters), bias."""
     (value,) = inputs
     channels = channel_axis(op.config, len(value))
     multiplier = op.config["depth_multiplier"]

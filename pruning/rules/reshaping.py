@@ -1,7 +1,7 @@
 """Flatten, Reshape, Permute, RepeatVector: the same NumPy operation on the ids as on the values.
 
 A reshape is cut into the smallest runs of axes with equal products, so only a run that holds units is ever spread out.
-Both sides of a run are rectangular after the removal and in C order, so the kept elements are the same in the same order.
+Both sides of a run are rectangular after the removal and in C order: the same elements are kept in the same order.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def repeat_vector(op: Op, inputs: list[Value], trace: Trace) -> Value:
 
 
 def reshape(extents: Value, target: list[int | None], trace: Trace) -> Value:
-    """The extents of a tensor (without batch) reshaped to `target` in C order. Units that no axis can carry are pinned."""
+    """A tensor (without batch) reshaped to `target` in C order. Units that no axis can carry are pinned."""
     if None in target or None in shape_of(extents):
         return _reshape_unknown(extents, target, trace)
     output: list[Extent] = []
@@ -100,7 +100,7 @@ def _runs(before: tuple[int | None, ...], after: list[int | None]) -> list[tuple
 
 
 def _reshape_run(extents: Value, target: list[int], trace: Trace) -> list[Extent]:
-    """One run. Its ids are spread over all its elements, reshaped, and read off the axis that alone tells them apart."""
+    """One run: its ids, spread over all its elements, are reshaped and read off the axis that tells them apart."""
     holders = [axis for axis, extent in enumerate(extents) if isinstance(extent, np.ndarray)]
     if not holders:
         return list(target)
@@ -146,4 +146,4 @@ def _tie_across(full: Ids, axis: int, trace: Trace) -> Extent:
     if differs.any():
         rows = table[differs]
         trace.tie(np.broadcast_to(table[0], rows.shape), rows)
-    return table[0] if (table[0] != FIXED).any() else full.shape[axis]
+    return table[0] if (table[0] != FIXED).any() else len(table[0])

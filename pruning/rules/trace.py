@@ -18,7 +18,7 @@ from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op
 
 Ids: TypeAlias = npt.NDArray[np.int64]
-Extent: TypeAlias = int | None | Ids
+Extent: TypeAlias = int | Ids | None
 Value: TypeAlias = tuple[Extent, ...]
 Role = Literal["producer", "consumer", "follower"]
 FIXED = -1
@@ -193,7 +193,7 @@ class Trace:
         return ids
 
     def cost(self, positions: int, axes: Sequence[Extent], weight: str | None, per_place: int = 1) -> None:
-        """`positions` * `per_place` * the sizes of `axes` MACs; `per_place`: elements of `weight` that axes leave out."""
+        """`positions` * `per_place` * the sizes of `axes` MACs; `per_place`: elements of `weight` beside `axes`."""
         ids = tuple(extent for extent in axes if isinstance(extent, np.ndarray))
         plain = prod(extent or 1 for extent in axes if not isinstance(extent, np.ndarray))
         self.costs.append(Cost(self.op.name, positions * per_place * plain, ids, weight, positions))
