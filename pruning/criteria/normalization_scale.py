@@ -1,0 +1,39 @@
+"""The scale of the normalisation that follows a unit: network slimming."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pruning.contract.errors import InvalidSpec
+from pruning.contract.spec import BatchNormScale
+from pruning.criteria.comparable import Array, Arrays, Floats, aggregate, by_group, normalize
+
+if TYPE_CHECKING:
+    from pruning.units import Axis, Units
+
+
+def channels(criterion: BatchNormScale, units: Units, arrays: Arrays, _seed: int) -> dict[str, Floats]:
+    """|gamma| of each unit (Liu et al. 2017, arXiv:1708.06519), aggregated over all normalisations of the group.
+
+    A gamma counts for a group if it scales all its units. A group without one has no evidence and is left out: it keeps
+    its units, as in network slimming, where only scaled channels compete.
+    """
+
+    def absolute(axis: Axis) -> Floats:
+        return np.abs(arrays[axis.weight].astype(np.float64))
+
+    scales = [axis for axis in units.axes if axis.weight in units.scales]
+    return {
+        group.id: normalize(aggregate(list(evidence.values()), criterion.aggregation), criterion.normalization)
+        for group, evidence in by_group(units, scales, absolute)
+        if evidence
+    }
+
+
+def weights(_criterion: BatchNormScale, _path: str, _array: Array, _seed: int) -> Floats:
+    """One gamma scales a whole channel, so it says nothing of the weights within: refused with `InvalidSpec`."""
+    raise InvalidSpec(
+        "bn_scale scores channels, not single weights: take l1, l2, mean_abs or random, or structure channel"
+    )
