@@ -1,0 +1,36 @@
+"""The one place that reaches into Keras' private parts: which variable is which array of a `.keras` file.
+
+Keras names arrays by a walk over the model's attributes that it keeps to itself; `_save_state` is that walk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras.src.saving import saving_lib
+
+
+class _Recorder(saving_lib.NpzIOStore):  # type: ignore[misc]
+    """A weights store that keeps the variables themselves instead of writing their values."""
+
+    def __init__(self) -> None:
+        self.groups: dict[str, dict[str, Any]] = {}
+
+    def make(self, path: str, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
+        return self.groups.setdefault(path, {})
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def variables(model: keras.Model) -> dict[str, Any]:
+    """{path as in the weights file: variable} of a model, without its optimizer."""
+    recorder = _Recorder()
+    saving_lib._save_state(model, recorder, None, "", set())
+    return {
+        f"{path}/vars/{key}" if path else f"vars/{key}": variable
+        for path, group in recorder.groups.items()
+        if path.split("/")[0] != "optimizer"
+        for key, variable in group.items()
+    }
