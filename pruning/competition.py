@@ -1,16 +1,24 @@
-"""The competition of groups for what stays: their units in the order in which they go, their limits, their costs."""
+"""The competition for what stays: buckets that lose their lowest units first, their limits, what is left to pay for.
+
+A bucket is a group of coupled units or a kernel. A state is an int64 array, `counts`: how many of its lowest units each
+bucket loses. Targets (`targets`) need no more than this.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pruning.contract.plan import Plan
 from pruning.contract.spec import Measure, Pruning
 from pruning.limits import Limits
-from pruning.scopes import Counts, order
+from pruning.scopes import Counts, Order, order
+from pruning.surgery import plan_of
 from pruning.tally import Tally
 
 if TYPE_CHECKING:
@@ -19,76 +27,133 @@ if TYPE_CHECKING:
 Floats: TypeAlias = NDArray[np.floating[Any]]
 Scores: TypeAlias = Mapping[str, Floats]
 Ids: TypeAlias = NDArray[np.int64]
+FileBytes: TypeAlias = Callable[[Ids], int]
 
 
-class Competition:
-    """Groups that lose their lowest units first; unit ids in `fixed` are gone in any case.
+class Competition(ABC):
+    """Buckets with their scores in ascending order. `decided`: whether rules have removed something already."""
 
-    A state is an int64 array, `counts`: how many of its lowest units each group loses.
-    """
-
-    def __init__(self, units: Units, groups: Sequence[Group], scores: Scores, pruning: Pruning, fixed: Ids) -> None:
-        ranks = [np.argsort(scores[group.id], kind="stable") for group in groups]
-        self.units = units
+    def __init__(self, scores: Sequence[Floats], pruning: Pruning, *, decided: bool) -> None:
+        self.scores = scores
         self.scope = pruning.scope
-        self.scores = [scores[group.id][rank] for group, rank in zip(groups, ranks, strict=True)]
-        self.order = order(self.scores, pruning.scope)
-        self.sizes = np.array([len(rank) for rank in ranks], dtype=np.int64)
+        self.decided = decided
+        self.sizes = np.array([len(bucket) for bucket in scores], dtype=np.int64)
         self.limits = Limits.of(self.sizes, pruning.constraints)
-        self.tally = Tally(units)
-        self._products = {
-            "macs": self.tally.macs,
-            "parameters": self.tally.elements,
-            "size_bytes": self.tally.bytes,
-        }
-        self._fixed = fixed
-        self._going = [group.units[rank] for group, rank in zip(groups, ranks, strict=True)]
-        self._left = self.tally.kept(fixed)
-        self._ranked = self.tally.ranked(self._going)
-        self._shared = _shared_widths(units, groups, self.tally)
-        self._width_limits = Limits.of(self.tally.lengths[self._shared], pruning.constraints)
+
+    @cached_property
+    def order(self) -> Order:
+        """The order in which the units of all buckets go."""
+        return order(self.scores, self.scope)
 
     @property
     def none(self) -> Counts:
-        """The state that removes nothing but what is fixed."""
+        """The state in which nothing goes."""
         return np.zeros_like(self.sizes)
-
-    def kept(self, counts: Counts) -> Counts:
-        """Kept entries of every id array of `tally`, (..., arrays), in a state (..., groups)."""
-        return self._left - self._ranked.lost(counts)
-
-    def removed(self, counts: Counts) -> Ids:
-        """The unit ids that are gone in a state."""
-        return np.concatenate([self._fixed, *(ids[:n] for ids, n in zip(self._going, counts.tolist(), strict=True))])
-
-    def cost(self, measure: Measure, counts: Counts) -> Counts:
-        """MACs, parameters or bytes of all arrays in a state; (..., groups) -> (...)."""
-        return np.asarray(self._products[measure](self.kept(counts)).sum(axis=-1), dtype=np.int64)
-
-    def original(self, measure: Measure) -> int:
-        """The same before anything is removed."""
-        return int(self._products[measure](self.tally.lengths).sum())
 
     def after(self, n: int) -> Counts:
         """The state after the first `n` units of the order, as far as the constraints let them go."""
         return self.allowed(self.order.counts(n))
 
     def allowed(self, wanted: Counts) -> Counts:
+        """The state nearest below `wanted` that holds the constraints."""
+        return self.limits.allowed(wanted)
+
+    @abstractmethod
+    def cost(self, measure: Measure, counts: Counts) -> Counts:
+        """The whole model's measure in a state; (..., buckets) -> (...)."""
+
+    @abstractmethod
+    def original(self, measure: Measure) -> int:
+        """The same for the model as it came."""
+
+    def file_bytes(self, _counts: Counts) -> int | None:
+        """The exact size of the delivered file in a state, None where `cost` is exact."""
+        return None
+
+    @abstractmethod
+    def plan(self, counts: Counts) -> Plan:
+        """The plan of a state."""
+
+
+class Channels(Competition):
+    """Groups of coupled units. `fixed` unit ids are gone in any case."""
+
+    def __init__(
+        self,
+        units: Units,
+        groups: Sequence[Group],
+        scores: Scores,
+        pruning: Pruning,
+        fixed: Ids,
+        file_bytes: FileBytes | None,
+    ) -> None:
+        ranks = [np.argsort(scores[group.id], kind="stable") for group in groups]
+        super().__init__(
+            [scores[group.id][rank] for group, rank in zip(groups, ranks, strict=True)], pruning, decided=len(fixed) > 0
+        )
+        self._units = units
+        self._fixed = fixed
+        self._going = [group.units[rank] for group, rank in zip(groups, ranks, strict=True)]
+        self._file_bytes = file_bytes
+        self._file_sizes: dict[bytes, int] = {}
+        self._tally = Tally(units)
+        self._left = self._tally.kept(fixed)
+        self._ranked = self._tally.ranked(self._going)
+        self._products = {
+            "macs": self._tally.macs,
+            "parameters": self._tally.elements,
+            "size_bytes": self._tally.bytes,
+        }
+        self._shared = _shared_widths(units, groups, self._tally)
+        self._width_limits = Limits.of(self._tally.lengths[self._shared], pruning.constraints)
+
+    def allowed(self, wanted: Counts) -> Counts:
         """The state nearest below `wanted` that holds the constraints of every group and of every layer's width."""
         counts = self.limits.allowed(wanted)
-        while len(self._shared) and (bad := self._exceeded(counts)) is not None:
-            on_width = self._ranked.buckets[self._ranked.columns == bad]
+        while len(self._shared) and (width := self._exceeded(counts)) is not None:
+            on_width = self._ranked.buckets[self._ranked.columns == width]
             counts[on_width[np.argmax(self.order.last(counts)[on_width])]] -= 1
             counts = self.limits.allowed(counts)
         return counts
 
     def _exceeded(self, counts: Counts) -> int | None:
         """A width shared by several groups on which the constraints do not hold and something can be put back."""
-        lost = (self.tally.lengths - self.kept(counts))[self._shared]
+        lost = (self._tally.lengths - self._kept(counts))[self._shared]
         for column in self._shared[self._width_limits.allowed(lost) != lost]:
             if counts[self._ranked.buckets[self._ranked.columns == column]].any():
                 return int(column)
         return None
+
+    def _kept(self, counts: Counts) -> Counts:
+        """Kept entries of every id array of the tally, (..., arrays)."""
+        return self._left - self._ranked.lost(counts)
+
+    def cost(self, measure: Measure, counts: Counts) -> Counts:
+        """MACs, parameters, or bytes of all arrays."""
+        return np.asarray(self._products[measure](self._kept(counts)).sum(axis=-1), dtype=np.int64)
+
+    def original(self, measure: Measure) -> int:
+        """The same with every unit in place; bytes are the file's where they can be told."""
+        if measure == "size_bytes" and (size := self._file_size(np.empty(0, dtype=np.int64))) is not None:
+            return size
+        return int(self._products[measure](self._tally.lengths).sum())
+
+    def file_bytes(self, counts: Counts) -> int | None:
+        """What the caller says of the file without these units."""
+        return self._file_size(self._removed(counts))
+
+    def _file_size(self, removed: Ids) -> int | None:
+        key = np.sort(removed).tobytes()
+        if self._file_bytes is not None and key not in self._file_sizes:
+            self._file_sizes[key] = self._file_bytes(removed)
+        return self._file_sizes.get(key)
+
+    def plan(self, counts: Counts) -> Plan:
+        """The groups with the positions that stay."""
+        return plan_of(self._removed(counts), self._units)
+
+    def _removed(self, counts: Counts) -> Ids:
+        return np.concatenate([self._fixed, *(ids[:n] for ids, n in zip(self._going, counts.tolist(), strict=True))])
 
 
 def _shared_widths(units: Units, groups: Sequence[Group], tally: Tally) -> Counts:
