@@ -69,7 +69,7 @@ def write(path: str | os.PathLike[str] | io.BytesIO, archive: Archive) -> None:
         members: list[tuple[str, bytes | memoryview]] = [
             (_METADATA, json.dumps(archive.metadata).encode()),
             (_CONFIG, json.dumps(archive.config).encode()),
-            (_WEIGHTS, _written_h5(archive)),
+            (_WEIGHTS, written_h5(archive)),
             *sorted(archive.assets.items()),
         ]
         for name, content in members:
@@ -181,7 +181,7 @@ def _array(view: memoryview, dataset: h5py.Dataset) -> npt.NDArray[Any]:
     return flat.reshape(dataset.shape)
 
 
-def _written_h5(archive: Archive) -> memoryview:
+def written_h5(archive: Archive) -> memoryview:
     """The weights file as Keras writes it: a `vars` group with the layer's name for each layer, then its arrays."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:

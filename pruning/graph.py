@@ -113,7 +113,7 @@ def check_names(graph: Graph, names: Mapping[str, str]) -> None:
 
     Raises `UnreadableFile`, naming the path, where they differ.
     """
-    for layer in graph.layers:
+    for layer in (layer for layer in graph.layers if layer.path):
         found, expected = names.get(layer.path), layer.name.rsplit("/", 1)[-1]
         own = layer.name == expected or layer.name.endswith("/" + expected)
         if found is not None and not (own and (found == expected or layer.name.endswith(found))):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,7 @@ def _check(result: Archive, units: Units, gone: npt.NDArray[np.bool_]) -> None:
         found = unit_finder.find(graphs.build(result.config), result.arrays)
     except SecateurError as error:
         raise VerificationFailed(f"what is left of the model does not fit together: {error.detail}") from error
-    left = int(np.count_nonzero(~gone[:-1]))
-    if found.count != left:
-        raise VerificationFailed(f"the pruned model has {found.count} units, {left} were to be left")
+    for cost, now in zip(units.costs, found.costs, strict=True):
+        predicted = cost.multiplier * prod(_count(ids, gone) or 0 for ids in cost.axes)
+        if predicted != now.multiplier * prod(len(ids) for ids in now.axes):
+            raise VerificationFailed(f"layer {cost.layer!r} should cost {predicted} MACs, its arrays cost other")

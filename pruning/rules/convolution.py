@@ -16,7 +16,7 @@ from pruning.rules.trace import (
     Value,
     channel_axis,
     numbers,
-    positions,
+    places,
     replaced,
     size,
     spatial,
@@ -33,19 +33,30 @@ def conv(op: Op, inputs: list[Value], trace: Trace) -> Value:
     window = numbers(op.config["kernel_size"], len(value) - 2)
     width = size(value[channels])
     trace.expect(kernel, [*window, None if width is None else width // groups, op.config["filters"]])
+    entering = value[channels]
     if groups == 1:
-        entering: Extent = value[channels]
         filters = trace.produce(kernel, -1)
+    elif isinstance(entering, np.ndarray) and groups == width:
+        filters = _grouped_alone(op, entering, kernel, trace)
+        entering = 1
     else:
-        entering, filters = _grouped(value[channels], kernel, groups, trace)
+        entering, filters = _grouped(entering, kernel, groups, trace)
     trace.bind(kernel, -2, entering, "consumer")
     if op.config["use_bias"]:
         trace.bind(trace.weight(1), 0, filters, "follower")
     trace.resize("filters", filters)
     trace.width(filters)
     output = replaced(_slide(op, value, trace), channels, filters)
-    trace.cost(positions(output, channels), (entering, filters), kernel, prod(window))
+    trace.cost(places(output, channels), (entering, filters), kernel, prod(window))
     return activate(op.config["activation"], output, trace)
+
+
+def _grouped_alone(op: Op, entering: Ids, kernel: str, trace: Trace) -> Ids:
+    """One input channel a group: like a depthwise convolution, a group goes with its channel."""
+    filters = np.repeat(entering, op.config["filters"] // len(entering))
+    trace.bind(kernel, -1, filters, "follower")
+    trace.resize("groups", entering)
+    return filters
 
 
 def _grouped(entering: Extent, kernel: str, groups: int, trace: Trace) -> tuple[Extent, Ids]:
@@ -90,7 +101,7 @@ def depthwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
         trace.bind(trace.weight(1), 0, leaving, "follower")
     trace.width(leaving)
     output = replaced(_slide(op, value, trace), channels, leaving)
-    trace.cost(positions(output, channels), (leaving,), kernel, prod(window))
+    trace.cost(places(output, channels), (leaving,), kernel, prod(window))
     return activate(op.config["activation"], output, trace)
 
 
@@ -112,8 +123,8 @@ def separable(op: Op, inputs: list[Value], trace: Trace) -> Value:
     trace.resize("filters", filters)
     trace.width(filters)
     output = replaced(_slide(op, value, trace), channels, filters)
-    trace.cost(positions(output, channels), (between,), kernel, prod(window))
-    trace.cost(positions(output, channels), (between, filters), pointwise)
+    trace.cost(places(output, channels), (between,), kernel, prod(window))
+    trace.cost(places(output, channels), (between, filters), pointwise)
     return activate(op.config["activation"], output, trace)
 
 
@@ -132,7 +143,7 @@ def transposed(op: Op, inputs: list[Value], trace: Trace) -> Value:
         trace.bind(trace.weight(1), 0, filters, "follower")
     trace.resize("filters", filters)
     trace.width(filters)
-    trace.cost(positions(value, channels), (value[channels], filters), kernel, prod(window))
+    trace.cost(places(value, channels), (value[channels], filters), kernel, prod(window))
     output = replaced(value, channels, filters)
     extra = op.config.get("output_padding")
     strides = numbers(op.config["strides"], len(axes))

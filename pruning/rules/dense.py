@@ -5,7 +5,7 @@ from __future__ import annotations
 from pruning.graph import Op
 from pruning.rules import layer
 from pruning.rules.activation import activate
-from pruning.rules.trace import Trace, Value, positions, replaced, size
+from pruning.rules.trace import Trace, Value, places, replaced, size
 
 
 @layer("Dense")
@@ -21,5 +21,5 @@ def dense(op: Op, inputs: list[Value], trace: Trace) -> Value:
     trace.resize("units", units)
     trace.width(units)
     output = replaced(value, -1, units)
-    trace.cost(positions(output, -1), (value[-1], units), kernel)
+    trace.cost(places(output, -1), (value[-1], units), kernel)
     return activate(op.config["activation"], output, trace)

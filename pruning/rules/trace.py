@@ -192,11 +192,17 @@ class Trace:
         self.bind(weight, axis, ids, "producer")
         return ids
 
-    def cost(self, positions: int, axes: Sequence[Extent], weight: str | None, per_place: int = 1) -> None:
-        """`positions` * `per_place` * the sizes of `axes` MACs; `per_place`: elements of `weight` beside `axes`."""
-        ids = tuple(extent for extent in axes if isinstance(extent, np.ndarray))
-        plain = prod(extent or 1 for extent in axes if not isinstance(extent, np.ndarray))
-        self.costs.append(Cost(self.op.name, positions * per_place * plain, ids, weight, positions))
+    def cost(self, places: Value, axes: Sequence[Extent], weight: str | None, per_place: int = 1) -> None:
+        """The sizes of `places`, of `axes` and `per_place` multiplied are the MACs of this call for one sample.
+
+        `places`: where `weight` is applied (see `places`); `axes`: axes of `weight`; `per_place`: its other elements.
+        Unknown sizes count as 1.
+        """
+        together = (*places, *axes)
+        ids = tuple(extent for extent in together if isinstance(extent, np.ndarray))
+        plain = prod(extent or 1 for extent in together if not isinstance(extent, np.ndarray))
+        per_element = prod(size(extent) or 1 for extent in places)
+        self.costs.append(Cost(self.op.name, per_place * plain, ids, weight, per_element))
 
     def resize(self, key: str, value: Extent | Value) -> None:
         """Config field `key` counts these ids; a layer that is called twice has one field for both calls."""
@@ -247,10 +253,9 @@ def plain(value: Value) -> Value:
     return shape_of(value)
 
 
-def positions(value: Value, without: int | None = None) -> int:
-    """The product of all axes but the batch and `without`; unknown sizes count as 1."""
-    skip = None if without is None else without % len(value)
-    return prod(size(extent) or 1 for axis, extent in enumerate(value) if axis not in (0, skip))
+def places(value: Value, channels: int) -> Value:
+    """All axes of a tensor but the batch and the channels."""
+    return tuple(extent for axis, extent in enumerate(value) if axis not in (0, channels % len(value)))
 
 
 def channel_axis(config: Mapping[str, Any], rank: int) -> int:

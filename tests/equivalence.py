@@ -1,0 +1,149 @@
+"""The proof of surgery: in float64, with redrawn weights, the masked original computes what the pruned model does."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pruning import archive as archives
+from pruning import graph as graphs
+from pruning import surgery, units
+from pruning.archive import Archive
+from pruning.graph import Graph
+from pruning.units import Units
+
+Arrays = list[np.ndarray[Any, Any]]
+
+
+def archived(model: keras.Model) -> Archive:
+    """A model as its file has it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        archive = archives.read(path)
+        # The map stays readable after the file is gone; copies are easier to look at in a debugger.
+        return replace(archive, arrays={key: np.array(array) for key, array in archive.arrays.items()})
+
+
+def loaded(archive: Archive) -> keras.Model:
+    """The archive as Keras opens it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        archives.write(path, archive)
+        return keras.saving.load_model(path, compile=False)
+
+
+def traced(archive: Archive, normalized_axes: str = "keep") -> tuple[Graph, Units]:
+    """Graph and units of an archive, names checked."""
+    graph = graphs.build(archive.config)
+    graphs.check_names(graph, archive.names)
+    return graph, units.find(graph, archive.arrays, normalized_axes)
+
+
+def in_float64(value: Any) -> Any:
+    """A config in which every layer computes in float64."""
+    if isinstance(value, dict):
+        # TensorFlow has no MaxPool3D in double.
+        if value.get("class_name") == "MaxPooling3D":
+            return value
+        if value.get("class_name") == "DTypePolicy":
+            return {**value, "config": {"name": "float64"}}
+        return {
+            key: "float64" if key == "dtype" and str(item).startswith("float") else in_float64(item)
+            for key, item in value.items()
+        }
+    return [in_float64(item) for item in value] if isinstance(value, list) else value
+
+
+def redrawn(archive: Archive, found: Units, seed: int = 0) -> Archive:
+    """The archive in float64 with fresh weights: kernels He-scaled, positive vectors in [0.5, 1.5], else normal 0.3."""
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    normalizations = {entry.weights for entry in found.layers if "Normalization" in entry.class_name}
+    for path, array in archive.arrays.items():
+        if array.dtype.kind != "f":
+            arrays[path] = array
+        elif array.ndim > 1:
+            arrays[path] = rng.normal(0, np.sqrt(2 / np.prod(array.shape[:-1])), array.shape)
+        elif any(path in paths for paths in normalizations):
+            arrays[path] = rng.uniform(0.5, 1.5, array.shape)
+        else:
+            arrays[path] = rng.normal(0, 0.3, array.shape)
+    return replace(archive, config=in_float64(archive.config), arrays=arrays)
+
+
+def random_inputs(archive: Archive, graph: Graph, seed: int = 0) -> Arrays:
+    """Three samples for each input; unknown sizes are 12, integers lie in 0 to 3."""
+    rng = np.random.default_rng(seed)
+    dtypes = [
+        layer["config"].get("dtype", "float64")
+        for layer in archive.config["config"]["layers"]
+        if layer["class_name"] == "InputLayer"
+    ]
+    inputs = []
+    for position, tensor in enumerate(graph.inputs):
+        shape = [3 if axis == 0 else n or 12 for axis, n in enumerate(graph.shapes[tensor] or ())]
+        whole = position < len(dtypes) and str(dtypes[position]).startswith(("int", "uint"))
+        inputs.append(rng.integers(0, 4, shape) if whole else rng.normal(0, 1, shape))
+    return inputs
+
+
+def outputs(archive: Archive, inputs: Arrays, *others: archives.Arrays) -> list[Arrays]:
+    """What the model computes as Keras runs it, with its own arrays and then with each of `others`."""
+    model = loaded(archive)
+    results = [_run(model, archive, inputs)]
+    with tempfile.TemporaryDirectory() as folder:
+        for arrays in others:
+            path = Path(folder) / "model.weights.h5"
+            path.write_bytes(archives.written_h5(replace(archive, arrays=arrays)))
+            model.load_weights(path)
+            results.append(_run(model, archive, inputs))
+    return results
+
+
+def _run(model: keras.Model, archive: Archive, inputs: Arrays) -> Arrays:
+    struct = getattr(model, "_inputs_struct", None)
+    fed = inputs[0] if struct is None else keras.tree.pack_sequence_as(struct, inputs)
+    # TensorFlow convolves channels first on a CPU only by XLA.
+    first = '"channels_first"' in json.dumps(archive.config)
+    call = tf.function(model, jit_compile=True, autograph=False) if first else model
+    return [np.asarray(output) for output in keras.tree.flatten(call(keras.tree.map_structure(tf.constant, fed)))]
+
+
+def difference(first: Arrays, second: Arrays) -> float:
+    """The largest difference over all outputs, relative to the largest value of that output."""
+    worst = 0.0
+    for a, b in zip(first, second, strict=True):
+        if a.shape != b.shape:
+            return float("inf")
+        worst = max(worst, float(np.max(np.abs(a - b)) / max(np.max(np.abs(a)), 1e-30)))
+    return worst
+
+
+def some_units(found: Units, seed: int = 0, share: float = 0.5) -> np.ndarray[Any, Any]:
+    """About this share of the units of every group that may be pruned, at least one stays."""
+    rng = np.random.default_rng(seed)
+    removed = [np.empty(0, np.int64)]
+    for group in found.groups:
+        width = len(group.units)
+        if group.barrier is None and width > 1:
+            removed.append(rng.choice(group.units, max(1, min(width - 1, round(share * width))), replace=False))
+    return np.concatenate(removed)
+
+
+def verify(archive: Archive, removed: np.ndarray[Any, Any] | None = None, seed: int = 0) -> tuple[float, float]:
+    """(difference between masked and pruned, difference between masked and original), on redrawn weights."""
+    graph, found = traced(archive)
+    removed = some_units(found, seed) if removed is None else removed
+    fresh = redrawn(archive, found, seed)
+    inputs = random_inputs(fresh, graph, seed)
+    original, masked = outputs(fresh, inputs, surgery.mask(fresh.arrays, found, removed))
+    (pruned,) = outputs(surgery.apply(fresh, graph, found, removed), inputs)
+    return difference(masked, pruned), difference(original, masked)
