@@ -89,7 +89,7 @@ def main(folder: Path) -> None:
             verbose=0,
         )
     model.save(folder / "digits.keras")
-    np.savez_compressed(folder / "digits.npz", **data)
+    np.savez_compressed(folder / "digits.npz", allow_pickle=False, **data)
 
 
 if __name__ == "__main__":
