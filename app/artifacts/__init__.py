@@ -1,0 +1,1 @@
+"""Files that jobs made, and the blobs that all rows refer to."""

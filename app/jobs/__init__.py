@@ -1,0 +1,1 @@
+"""Pruning jobs: their states, rows, events and endpoints."""

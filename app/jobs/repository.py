@@ -1,0 +1,114 @@
+"""Rows of jobs: add, read, page, delete. How a job moves is in `app.jobs.states`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete as delete_rows
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from app import ids
+from app.db import now
+from app.jobs import events
+from app.jobs.states import FINISHED, Moved
+from app.paging import Filter, Page, page_of
+from app.tables import Artifact, Job, Label
+from pruning.contract.errors import Conflict, NotFound
+
+
+def add(
+    session: Session,
+    *,
+    model_id: str,
+    dataset_id: str | None,
+    spec: dict[str, Any],
+    spec_resolved: dict[str, Any] | None,
+    run_seconds: float,
+    queue_seconds: float,
+    memory_bytes: int,
+    queue: str,
+    name: str | None = None,
+    labels: dict[str, str] | None = None,
+    dry_run: bool = False,
+) -> Job:
+    """A new queued job with its first event. Lock the model's row before (`models.repository.get(..., lock=True)`)."""
+    id = ids.new("job")
+    job = Job(
+        id=id,
+        state="queued",
+        model_id=model_id,
+        dataset_id=dataset_id,
+        spec=spec,
+        spec_resolved=spec_resolved,
+        run_seconds=run_seconds,
+        memory_bytes=memory_bytes,
+        queue=queue,
+        name=name,
+        labels=labels or {},
+        dry_run=dry_run,
+        created_at=ids.created_at(id),
+        updated_at=now(),
+        published_at=now(),
+        queue_deadline=now(queue_seconds),
+    )
+    session.add(job)
+    session.add_all(Label(key=key, value=value, resource_id=id) for key, value in job.labels.items())
+    session.flush()
+    events.append(session, id, "state", "queued")
+    session.refresh(job)
+    return job
+
+
+def get(session: Session, id: str, *, lock: bool = False) -> Job:
+    """The job as it is now. `lock`: keep it so until the transaction ends. Raises `NotFound`."""
+    query = select(Job).where(Job.id == id).execution_options(populate_existing=True)
+    job = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if job is None:
+        raise NotFound(f"there is no job {id}")
+    return job
+
+
+def version(session: Session, id: str) -> tuple[int, str]:
+    """Version and state of the job, for ETag and long poll: one small read. Raises `NotFound`."""
+    found = session.execute(select(Job.version, Job.state).where(Job.id == id)).one_or_none()
+    if found is None:
+        raise NotFound(f"there is no job {id}")
+    return found.version, found.state
+
+
+def page(session: Session, wanted: Filter, *, model_id: str | None = None, dataset_id: str | None = None) -> Page[Job]:
+    """One page of jobs, newest first."""
+    extra = []
+    if model_id is not None:
+        extra.append(Job.model_id == model_id)
+    if dataset_id is not None:
+        extra.append(Job.dataset_id == dataset_id)
+    return page_of(session, Job, "job", wanted, *extra)
+
+
+def waiting_for(session: Session, model_id: str) -> list[Moved]:
+    """The queued jobs of a model: what to announce once it has been inspected."""
+    query = select(Job.id, Job.state, Job.queue).where(Job.model_id == model_id, Job.state == "queued")
+    return [Moved(*row) for row in session.execute(query.order_by(Job.id)).all()]
+
+
+def unfinished(session: Session, *, model_id: str | None = None, dataset_id: str | None = None) -> bool:
+    """Whether a queued or running job needs this model or this data set."""
+    needs = Job.model_id == model_id if model_id is not None else Job.dataset_id == dataset_id
+    return bool(session.scalar(select(exists().where(needs, Job.state.not_in(FINISHED)))))
+
+
+def delete(session: Session, id: str) -> Sequence[str]:
+    """Remove a finished job with its events and artifacts; the SHA-256 of blobs to release after the commit.
+
+    Raises `NotFound`, and `Conflict` for a job that is not finished.
+    """
+    job = get(session, id, lock=True)
+    if job.state not in FINISHED:
+        raise Conflict(f"job {id} is {job.state}: cancel it first")
+    blobs = session.scalars(select(Artifact.sha256).where(Artifact.job_id == id).distinct()).all()
+    session.execute(delete_rows(Label).where(Label.resource_id == id))
+    session.execute(delete_rows(Job).where(Job.id == id))
+    return blobs

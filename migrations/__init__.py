@@ -1,0 +1,1 @@
+"""Alembic's revisions; `python -m app.db upgrade` runs them."""
