@@ -30,6 +30,17 @@ def main(order: Order, request_fd: int, lines_fd: int) -> int:
             time.sleep(600)
         case "look":
             os.write(lines_fd, json.dumps(_look(order, lines_fd)).encode())
+        case "say":
+            os.write(lines_fd, request["lines"].encode())
+            time.sleep(request.get("sleep", 0))
+            return int(request.get("code", 0))
+        case "allocate":
+            block = bytearray(request["bytes"])
+            block[::4096] = b"x" * len(block[::4096])
+            time.sleep(600)
+        case "flood":
+            while True:
+                os.write(request["fd"], b"x" * 65536)
         case "print":
             print("on stdout")  # noqa: T201
             sys.stderr.write("on stderr\n")

@@ -1,0 +1,147 @@
+"""What has to be done again and again: beat, sweep for lost rows and forgotten messages, remove what the dead left.
+
+Two threads in every worker. One keeps house; the sweeps over shared things are done by the worker that holds a lease.
+The other inspects uploads that found all of the worker's threads busy, so that no upload waits for a long job.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from sqlalchemy import delete, select, union
+
+from app import db, folder_broker, queue, workers
+from app.artifacts import repository as artifacts
+from app.db import now
+from app.jobs import states
+from app.jobs.states import JOBS, MODELS, Kind, Moved
+from app.settings import Settings
+from app.storage import get_storage
+from app.tables import Artifact, Dataset, IdempotencyKey, Model
+from worker import scratch
+from worker.supervise import Supervisor, announce
+
+MOST_ANNOUNCED = 100
+_BLOBS_SECONDS = 600.0
+_UPLOAD_WAITS_SECONDS = 1.0
+_log = structlog.get_logger(__name__)
+
+
+class Maintenance:
+    """The two threads; they end when the supervisor is stopping."""
+
+    def __init__(self, settings: Settings, supervisor: Supervisor) -> None:
+        self._settings = settings
+        self._supervisor = supervisor
+        self._blobs_at = 0.0
+        self._threads = [
+            threading.Thread(target=self._again, args=(settings.sweep_seconds, self.sweep), name="maintenance"),
+            threading.Thread(target=self._again, args=(_UPLOAD_WAITS_SECONDS, self.inspect_waiting), name="inspector"),
+        ]
+
+    def start(self) -> None:
+        """Start both threads; the first sweep is made at once."""
+        for thread in self._threads:
+            thread.start()
+
+    def join(self) -> None:
+        """Wait for both, then take this worker's row and lease away."""
+        for thread in self._threads:
+            thread.join()
+        with db.write() as session:
+            workers.release(session, "maintenance", self._supervisor.worker_id)
+            workers.forget(session, id=self._supervisor.worker_id)
+
+    def sweep(self) -> None:
+        """One round: this worker's own things, and if it leads, those that all share."""
+        settings, me = self._settings, self._supervisor.worker_id
+        sandbox = self._supervisor.sandbox
+        scratch.sweep(settings.scratch_dir)
+        with db.write() as session:
+            workers.beat(
+                session,
+                me,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                queues=settings.queues,
+                sandbox=sandbox.model_dump(mode="json", exclude={"type"}) if sandbox else None,
+            )
+            leads = workers.acquire(session, "maintenance", me, max(3 * settings.sweep_seconds, 10.0))
+        if leads:
+            sweep_rows(settings)
+            self._sweep_files()
+
+    def inspect_waiting(self) -> None:
+        """Inspect an upload that has waited for longer than a free thread would have let it wait."""
+        while not self._supervisor.stopping.is_set():
+            with db.read() as session:
+                query = select(Model.id).where(
+                    Model.state == "inspecting",
+                    Model.token.is_(None),
+                    Model.queue.in_(self._settings.queues),
+                    Model.updated_at < now(-_UPLOAD_WAITS_SECONDS),
+                )
+                id = session.scalar(query.order_by(Model.id).limit(1))
+            if id is None:
+                return
+            self._supervisor.inspect(id)
+
+    def _sweep_files(self) -> None:
+        settings = self._settings
+        get_storage().sweep(settings.temporary_seconds)
+        if settings.broker_dir.is_dir():
+            folder_broker.sweep(settings.broker_dir)
+        if time.monotonic() >= self._blobs_at:
+            self._blobs_at = time.monotonic() + _BLOBS_SECONDS
+            sweep_blobs(settings.temporary_seconds)
+
+    def _again(self, seconds: float, action: Callable[[], None]) -> None:
+        while True:
+            try:
+                action()
+            except Exception:  # the database may be away; the next round is soon
+                _log.exception("maintenance_failed", action=action.__name__)
+            if self._supervisor.stopping.wait(seconds):
+                return
+
+
+def sweep_rows(settings: Settings) -> None:
+    """Requeue rows whose lease ended, fail those that waited too long, announce what waits again, forget the old."""
+    moved: list[tuple[Kind[Any], Moved]] = []
+    with db.write() as session:
+        moved += [(JOBS, it) for it in states.expire(session, JOBS, settings.max_attempts)]
+        moved += [(MODELS, it) for it in states.expire(session, MODELS, settings.max_attempts)]
+        states.overdue(session, JOBS)
+    waiting = [(kind, it) for kind, it in moved if it.state == kind.names["waiting"]]
+    room = MOST_ANNOUNCED - len(waiting) - max((queue.depth(name) or 0 for name in settings.queues), default=0)
+    if room > 0:
+        with db.write() as session:
+            waiting += [(MODELS, it) for it in states.stale(session, MODELS, settings.republish_seconds, room)]
+            waiting += [(JOBS, it) for it in states.stale(session, JOBS, settings.republish_seconds, room)]
+    for kind, it in waiting:
+        announce(kind, it.id, it.queue)
+    with db.write() as session:
+        session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < now(-settings.idempotency_seconds)))
+        workers.forget(session, silent_seconds=settings.worker_seconds)
+
+
+def sweep_blobs(older_than: float) -> int:
+    """Remove blobs that no row refers to: a process died between the file's rename and its row's commit. How many."""
+    storage = get_storage()
+    columns = (Model.sha256, Model.architecture_sha256, Model.normalized_sha256, Dataset.sha256, Artifact.sha256)
+    before = time.time() - older_than
+    old = []
+    for sha256 in storage.blobs():
+        with suppress(FileNotFoundError):
+            if storage.path(sha256).stat().st_mtime < before:
+                old.append(sha256)
+    with db.read() as session:
+        referred_to = set(session.scalars(union(*(select(column) for column in columns))))
+    return artifacts.release(storage, [sha256 for sha256 in old if sha256 not in referred_to])
