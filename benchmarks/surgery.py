@@ -1,0 +1,96 @@
+"""ResNet-50 at half its channels: our graph, plan and surgery over Torch-Pruning's graph and step."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.figure import Figure
+from pruning import archive, criteria, graph, selection, surgery, units
+from pruning.contract.spec import L2, Pruning, RatioTarget
+
+ROUNDS = 9
+GOAL = 0.15
+ROOT = Path(__file__).resolve().parent.parent
+PEER = ROOT / ".venv-peer"
+SAVE = "import keras, sys; keras.applications.ResNet50(weights=None).save(sys.argv[1])"
+
+
+def measure() -> list[Figure]:
+    """The figure, from interleaved rounds; without a reference where the peer cannot be installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "resnet50.keras"
+        subprocess.run([sys.executable, "-c", SAVE, str(path)], check=True, stderr=subprocess.DEVNULL)
+        original = archive.read(path)
+        note = ""
+        ours, theirs = [], []
+        prune(original)  # the first one warms up, on both sides
+        try:
+            with peer() as round_of_theirs:
+                for _ in range(ROUNDS):
+                    ours.append(prune(original))
+                    theirs.append(round_of_theirs())
+        except PeerMissing as error:
+            note = str(error)
+            ours = [prune(original) for _ in range(ROUNDS)]
+    name = "ResNet-50, 50 % of channels: graph, scores, plan, surgery"
+    return [Figure(name, "Torch-Pruning's graph and step", tuple(ours), tuple(theirs), GOAL, note=note)]
+
+
+def prune(original: archive.Archive) -> float:
+    """Seconds of one pruning of a model in memory."""
+    pruning = Pruning(criterion=L2(name="l2"), scope="layer", target=RatioTarget(type="ratio", value=0.5))
+    started = time.perf_counter()
+    traced = graph.build(original.config)
+    found = units.find(traced, original.arrays)
+    scores = criteria.score(pruning.criterion, found, original.arrays)
+    removed = surgery.removed_of(selection.select(found, scores, pruning), found)
+    pruned = surgery.apply(original, traced, found, removed)
+    seconds = time.perf_counter() - started
+    assert sum(a.size for a in pruned.arrays.values()) < 0.3 * sum(a.size for a in original.arrays.values())
+    return seconds
+
+
+class PeerMissing(Exception):
+    """Torch-Pruning is not here and could not be installed; the message says why."""
+
+
+@contextmanager
+def peer() -> Iterator[Callable[[], float]]:
+    """A function that has Torch-Pruning do one round and returns its seconds."""
+    command = [str(_installed_peer()), str(ROOT / "benchmarks" / "peer.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        said, told = process.stdout, process.stdin
+        assert said is not None
+        assert told is not None
+        assert said.readline() == "ready\n"
+
+        def one_round() -> float:
+            told.write("\n")
+            told.flush()
+            return float(said.readline())
+
+        one_round()
+        yield one_round
+        told.close()
+
+
+def _installed_peer() -> Path:
+    """The interpreter of `.venv-peer`, made on first use."""
+    python, done = PEER / "bin" / "python", PEER / ".installed"
+    if not done.exists():
+        interpreter = shutil.which("python3.11") or sys.executable
+        constraints = str(ROOT / "benchmarks" / "constraints-peer.txt")
+        install = [str(python), "-m", "pip", "install", "--quiet", "-c", constraints, "torch", "torch-pruning"]
+        for command in ([interpreter, "-m", "venv", str(PEER)], install):
+            finished = subprocess.run(command, capture_output=True, text=True, check=False)
+            if finished.returncode:
+                raise PeerMissing(f"Torch-Pruning could not be installed: {finished.stderr.strip()[-300:]}")
+        done.touch()
+    return python
