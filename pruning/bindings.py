@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.contract.errors import ContradictorySpec, LayerNotFound, NothingToPrune, TargetOutOfRange
+from pruning.contract.errors import ContradictorySpec, InvalidSpec, LayerNotFound, NothingToPrune, TargetOutOfRange
 from pruning.contract.spec import LayerRule
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def bind(units: Units, rules: Mapping[str, LayerRule]) -> Binding:
     pattern, but nothing beats `skip` on another layer.
 
     Raises `LayerNotFound`, `TargetOutOfRange` (an index beyond the layer), `ContradictorySpec` (rules that cannot both
-    hold, a layer emptied), `NothingToPrune` (a rule removes what a barrier keeps; the barrier's reason is given).
+    hold, a layer emptied), `NothingToPrune` (a rule removes what a barrier keeps; the barrier's reason is given),
+    `InvalidSpec` (`skip` where there is nothing to skip, such as a sum: it would protect nothing, silently).
     """
     if not rules:
         return Binding(frozenset(), {}, {})
@@ -162,6 +163,9 @@ def _binding(units: Units, found: dict[str, Match]) -> list[Match]:
     producers = {layer for group in units.groups for layer in group.producers}
     producing = {match.key for match in found.values() if match.layer in producers}
     bound = [m for m in found.values() if m.exact or m.layer in producers or m.key not in producing]
+    met = {match.key for match in bound if groups_on(units, match.layer)}
+    if idle := [match for match in bound if match.rule.skip and match.key not in met]:
+        raise InvalidSpec(f"layers: {idle[0].key!r} has no units of its own to skip; name the layers that make them")
     open_keys = {match.key for match in bound if _open(units, match.layer)}
     for match in bound:
         if match.key not in open_keys and (match.rule.ratio or match.rule.remove or match.rule.keep):

@@ -180,15 +180,21 @@ def encode(masks: Mapping[str, Mask]) -> Plan:
 
 def decode(plan: Plan) -> dict[str, Mask]:
     """The masks of a plan by path, True stays. Raises `ContradictorySpec` where bits and shape do not agree."""
-    masks: dict[str, Mask] = {}
-    for one in plan.masks:
-        size = int(np.prod(one.shape, dtype=np.int64))
-        packed = zlib.decompressobj().decompress(base64.b64decode(one.mask), (size + 7) // 8 + 1)
-        bits = np.frombuffer(packed, dtype=np.uint8)
-        if len(bits) != (size + 7) // 8 or int(np.unpackbits(bits, count=size).sum(dtype=np.int64)) != one.kept:
-            raise ContradictorySpec(f"the mask of {one.weight!r} is damaged: it does not keep {one.kept} of {size}")
-        masks[one.weight] = np.unpackbits(bits, count=size).astype(bool).reshape(one.shape)
-    return masks
+    return {one.weight: _decoded(one) for one in plan.masks}
+
+
+def _decoded(one: MaskPlan) -> Mask:
+    size = int(np.prod(one.shape, dtype=np.int64))
+    length = (size + 7) // 8
+    try:
+        packed = zlib.decompressobj().decompress(base64.b64decode(one.mask), length + 1)
+    except (ValueError, zlib.error):
+        packed = b""
+    if len(packed) == length:
+        mask = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=size).astype(bool)
+        if int(np.count_nonzero(mask)) == one.kept:
+            return np.asarray(mask.reshape(one.shape))
+    raise ContradictorySpec(f"the mask of {one.weight!r} is damaged: it does not keep {one.kept} of {size} weights")
 
 
 def apply(arrays: Arrays, masks: Mapping[str, Mask]) -> dict[str, Array]:
