@@ -91,9 +91,15 @@ def engine() -> Engine:
     return _engine(settings.database_url.get_secret_value(), settings.database_pool_size)
 
 
+def dispose() -> None:
+    """Close the connections of this process; the next use opens new ones, where the settings then say."""
+    engine().dispose()
+    _engine.cache_clear()
+
+
 @contextmanager
 def write() -> Iterator[Session]:
-    """A writing transaction: commits at the end, rolls back on an exception. Keep it short: SQLite has one at a time."""
+    """A writing transaction: commits at the end, rolls back on an exception. Keep it short: SQLite allows one."""
     with Session(engine().execution_options(writes=True), expire_on_commit=False) as session, session.begin():
         yield session
 
@@ -156,6 +162,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m app.db upgrade\n")
         return 2
     upgrade()
+    dispose()
     return 0
 
 

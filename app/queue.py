@@ -11,8 +11,7 @@ from typing import Any
 
 import structlog
 from celery import Celery
-from kombu import Connection, Exchange, Queue
-from kombu.pools import producers
+from kombu import Connection, Exchange, Queue, pools
 from kombu.transport import TRANSPORT_ALIASES
 
 from app.settings import Settings, get_settings
@@ -50,6 +49,13 @@ def depth(queue: str) -> int | None:
     except Exception as error:
         _log.warning("broker_unreachable", queue=queue, error=repr(error))
         return None
+
+
+def disconnect() -> None:
+    """Close the connections that announcements of this process used."""
+    pools.reset()
+    _publisher.cache_clear()
+    _celery_app.cache_clear()
 
 
 def transport_options(settings: Settings, connect_seconds: float = 5) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def _queue(name: str) -> Queue:
 def _enqueue(task: str, id: str, queue: str) -> bool:
     settings = get_settings()
     try:
-        with producers[_publisher(settings)].acquire(block=True, timeout=PUBLISH_SECONDS) as producer:
+        with pools.producers[_publisher(settings)].acquire(block=True, timeout=PUBLISH_SECONDS) as producer:
             _celery_app(settings).send_task(
                 task, args=[id], queue=_queue(queue), exchange="", routing_key=queue, producer=producer, retry=False
             )

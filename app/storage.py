@@ -14,7 +14,6 @@ import hashlib
 import os
 import re
 import secrets
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,10 +23,9 @@ from typing import BinaryIO, Self
 from urllib.parse import unquote, urlsplit
 
 from app.settings import get_settings
-from pruning.contract.errors import OutOfStorage, UnreadableFile
+from pruning.contract.errors import OutOfStorage
 
-CHUNK_BYTES = 2**20
-_SHA256 = re.compile(r"^[0-9a-f]{64}$")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -90,24 +88,6 @@ class FileStorage:
         with _full_disk_by_name():
             return Staged(self._temporary / secrets.token_hex(16))
 
-    def copy_of(self, source: Path) -> Staged:
-        """A staged copy of a file that another process made: regular and no link, else `UnreadableFile`."""
-        try:
-            fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise UnreadableFile(f"{source.name} could not be opened: {error.strerror}") from error
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise UnreadableFile(f"{source.name} is not a regular file")
-            staged = self.create()
-            try:
-                while chunk := file.read(CHUNK_BYTES):
-                    staged.write(chunk)
-            except BaseException:
-                staged.close()
-                raise
-        return staged
-
     def commit(self, staged: Staged) -> str:
         """Make the staged file a blob and return its SHA-256. The same bytes again are the same blob."""
         digest = staged.sha256
@@ -122,7 +102,7 @@ class FileStorage:
 
     def path(self, sha256: str) -> Path:
         """Where the blob lies, or would lie. Raises ValueError for what is no SHA-256 in hex."""
-        if not _SHA256.match(sha256):
+        if not _SHA256.fullmatch(sha256):
             raise ValueError(f"a SHA-256 is 64 hex digits in lower case, got {sha256!r}")
         return self._blobs / sha256[:2] / sha256[2:]
 

