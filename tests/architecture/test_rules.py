@@ -1,0 +1,123 @@
+"""What holds for the project as a whole: import rules, sizes, and nothing of the machine it was written on."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("app", "pruning", "worker", "migrations", "examples", "benchmarks", "tests")
+MOST_LINES = 400
+TEXT = {".py", ".md", ".toml", ".yml", ".yaml", ".txt", ".html", ".css", ".sh", ".ini", ".json", ".mako", ""}
+# Names of machines, folders outside the project and registries, put together here so that this file does not hold them.
+FORBIDDEN = [
+    "/".join(("", "work", "")),
+    "/".join(("", "root", "")),
+    "/".join(("", "home", "")),
+    "py" + "pi.org",
+    "python" + "hosted",
+    "index" + "-url",
+    "find" + "-links",
+    "npm" + "js.org",
+    "deb" + "ian.org",
+]
+
+
+@lru_cache
+def tracked() -> tuple[Path, ...]:
+    """Every file of the project, as git knows them; where there is no git, those in the source folders."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    names = listed.stdout.split("\0") if listed.returncode == 0 else []
+    found = [ROOT / name for name in names if name] or [
+        path for folder in SOURCES for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts
+    ]
+    return tuple(path for path in found if path.is_file())
+
+
+def test_the_import_rules_hold() -> None:
+    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_the_service_loads_no_tensorflow() -> None:
+    code = "import json, sys, app.main; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+    assert loaded & {"tensorflow", "keras", "h5py", "numpy", "torch", "jax"} <= {"numpy"}
+    assert "fastapi" in loaded
+
+
+def test_the_nouns_of_the_engine_load_no_tensorflow() -> None:
+    code = (
+        "import json, sys\n"
+        "import pruning.archive, pruning.graph, pruning.units, pruning.criteria, pruning.selection, pruning.surgery\n"
+        "import pruning.masks, pruning.measures\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
+    assert loaded & {"tensorflow", "keras", "fastapi", "sqlalchemy", "celery", "app", "worker"} == set()
+
+
+def test_fastapi_stays_where_http_is() -> None:
+    allowed = re.compile(r"^app/(main|\w+/endpoints|http/\w+|pages/\w+)\.py$")
+    strays = [
+        name
+        for path in (ROOT / "app").rglob("*.py")
+        if re.search(r"^\s*(?:from|import) (?:fastapi|starlette)", path.read_text(), re.MULTILINE)
+        and not allowed.match(name := path.relative_to(ROOT).as_posix())
+    ]
+    assert strays == []
+
+
+def test_files_stay_readable_in_one_sitting() -> None:
+    long = {
+        path.relative_to(ROOT).as_posix(): lines
+        for path in tracked()
+        if path.suffix == ".py" and (lines := len(path.read_text().splitlines())) > MOST_LINES
+    }
+    assert long == {}
+
+
+@pytest.mark.parametrize("word", FORBIDDEN)
+def test_no_file_names_a_machine_or_a_registry(word: str) -> None:
+    found = [
+        path.relative_to(ROOT).as_posix()
+        for path in tracked()
+        if path.suffix in TEXT and word in path.read_text(errors="replace")
+    ]
+    assert found == []
+
+
+def test_every_package_of_tests_has_an_init() -> None:
+    bare = [
+        path.relative_to(ROOT).as_posix()
+        for path in {file.parent for file in tracked() if file.suffix == ".py" and "tests" in file.parts}
+        if not (path / "__init__.py").exists()
+    ]
+    assert bare == []
+
+
+def test_every_requirement_is_pinned() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(line for name in ("dev", "demo", "bench") for line in extras[name])]
+    names = {re.split(r"[\[<>=!~ ]", line)[0].lower().replace("_", "-") for line in wanted}
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    assert names <= {line.partition("==")[0].lower().replace("_", "-") for line in lines}
