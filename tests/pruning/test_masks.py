@@ -198,6 +198,7 @@ def test_sparsity_is_exact_and_constraints_hold(widths, value, scope, how, round
     assert all(lost == 0 or (size - lost) % round_to == 0 for size, lost in zip(sizes, found, strict=True))
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=70))
 def test_masks_survive_the_way_through_text(bits):
     mask = np.array(bits).reshape(1, -1)
