@@ -63,7 +63,7 @@ def _known(error: dict[str, Any]) -> dict[str, Any]:
 
 def _how(status: int | None) -> str:
     if status is None:
-        return "the process died with the worker's zygote"
+        return "the worker's zygote died"
     if status < 0:
         return f"the process was killed by {signal.Signals(-status).name}"
     return f"the process ended with exit code {status} and no result"

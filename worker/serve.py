@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import http.client
-import logging
 import os
 import signal
 import socket
@@ -21,14 +20,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
 
+import structlog
+
 from app.settings import Settings, get_settings
-from worker import parent
+from worker import logs, parent
 
 GRACE_SECONDS = 20.0
 _POLL_SECONDS = 0.1
 _SLOWEST_RESTART = 10.0
 _UNPREFIXED = ("DATA_DIR", "HOST", "PORT")
-_log = logging.getLogger("secateur.serve")
+_log = structlog.get_logger(__name__)
 
 
 class Part:
@@ -47,7 +48,7 @@ class Part:
         now = time.monotonic()
         if self.process is not None and (code := self.process.poll()) is not None:
             self._delay = 0.0 if now - self._started > _SLOWEST_RESTART else min(max(2 * self._delay, 0.5), 10.0)
-            _log.warning("%s ended with %d; it starts again in %.1f s", self.name, code, self._delay)
+            _log.warning("part_ended", part=self.name, code=code, starts_again_in_seconds=self._delay)
             self.process, self._started = None, now
         if self.process is None and now >= self._started + self._delay:
             self._started = now
@@ -110,7 +111,7 @@ def serve() -> int:
         if name in os.environ:
             os.environ.setdefault(f"SECATEUR_{name}", os.environ[name])
     settings = get_settings()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(settings.log_level)
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:
@@ -164,6 +165,7 @@ def run_worker(parent_pid: int) -> int:
     parent.die_with(parent_pid)
     from worker.tasks import arguments, celery
 
+    logs.configure(get_settings().log_level)
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     celery.worker_main(arguments(get_settings()))
     return 0

@@ -150,7 +150,7 @@ class Zygote:
                     raise ZygoteGone("the zygote is starting")
                 socket.send_fds(self._control, [order.model_dump_json().encode()], fds, socket.MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError) as error:
-            raise ZygoteGone("the zygote died") from error
+            raise ZygoteGone("the worker's zygote died") from error
         finally:
             for fd in fds:
                 os.close(fd)
@@ -208,7 +208,7 @@ def _answer(told: socket.socket) -> tuple[int, int]:
     told.settimeout(_ANSWER_SECONDS)
     message, fds, _, _ = socket.recv_fds(told, 4096, 1)
     if not message:
-        raise ZygoteGone("the zygote died")
+        raise ZygoteGone("the worker's zygote died")
     answer = json.loads(message)
     if "pid" not in answer:
         raise ZygoteGone(f"the zygote could not start a child: {answer.get('error')}")
