@@ -1,7 +1,7 @@
 """What Keras 2 wrote, as Keras 3 reads it: pure functions on JSON.
 
-Keras 3 reads most of a Keras 2 architecture, refuses some keys that it no longer knows, and gets one thing silently wrong
-(`batch_input_shape` in a Sequential model gains a dimension). Everything is spelled out here instead.
+Keras 3 reads most of a Keras 2 architecture, refuses some keys that it no longer knows, and gets one thing silently
+wrong (`batch_input_shape` in a Sequential model gains a dimension). Everything is spelled out here instead.
 """
 
 from __future__ import annotations
@@ -68,7 +68,11 @@ _RENAMED: Mapping[str, Mapping[str, str]] = {
     "InputLayer": {"batch_input_shape": "batch_shape"},
 }
 _WRAPPED = ("layer", "backward_layer", "cell")
-_PARTS = {"_initializer": "keras.initializers", "_regularizer": "keras.regularizers", "_constraint": "keras.constraints"}
+_PARTS = {
+    "_initializer": "keras.initializers",
+    "_regularizer": "keras.regularizers",
+    "_constraint": "keras.constraints",
+}
 _DISTRIBUTIONS = {"normal": "truncated_normal"}
 
 
@@ -94,7 +98,8 @@ def modernize_training(training: Config) -> Config:
 
 
 def _layer(entry: Config) -> Config:
-    class_name = entry["class_name"] = _CLASSES.get(entry["class_name"], entry["class_name"])
+    class_name = _CLASSES.get(str(entry["class_name"]), str(entry["class_name"]))
+    entry["class_name"] = class_name
     config = entry.get("config")
     if class_name == "Sequential" and isinstance(config, list):
         config = entry["config"] = {"name": "sequential", "layers": config}
@@ -127,8 +132,8 @@ def _layer(entry: Config) -> Config:
 def _refuse(class_name: str, name: str) -> None:
     if class_name in _OPERATIONS or class_name.startswith("TFOp"):
         raise UnreadableFile(
-            f"layer {name!r} is a {class_name}: a TensorFlow function used inside a Keras 2 model, which Keras 3 cannot load. "
-            "Replace it by a Keras layer (for example Add for +, Rescaling for a scale) and save the model again"
+            f"layer {name!r} is a {class_name}: a TensorFlow function used inside a Keras 2 model, which Keras 3 "
+            "cannot load. Replace it by a Keras layer (for example Add for +, Rescaling for a scale) and save again"
         )
     if class_name.startswith("PruneLowMagnitude"):
         raise UnreadableFile(
@@ -137,7 +142,8 @@ def _refuse(class_name: str, name: str) -> None:
         )
     if class_name.startswith("CuDNN"):
         raise UnreadableFile(
-            f"layer {name!r} is a {class_name}, which Keras 3 has no more: load it in Keras 2 as {class_name[5:]} and save it"
+            f"layer {name!r} is a {class_name}, which Keras 3 has no more: load it in Keras 2 as {class_name[5:]} "
+            "and save it"
         )
 
 

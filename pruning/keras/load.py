@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import keras
@@ -20,7 +20,7 @@ from pruning.contract.errors import SecateurError, UnreadableFile, UnsafeFile, U
 from pruning.keras import guard
 from pruning.keras.legacy import modernize, modernize_training
 
-Model = keras.Model
+Model: TypeAlias = keras.Model
 
 
 def load(path: Path, architecture: str | None = None) -> Model:
@@ -43,7 +43,8 @@ def load(path: Path, architecture: str | None = None) -> Model:
 def load_delivered(path: Path) -> Model:
     """A `.keras` file that this package wrote, without compiling it."""
     with _told_plainly(), _quietly():
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        model: Model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    return model
 
 
 def check_weights(model: Model) -> None:
@@ -63,7 +64,7 @@ def _load_keras(path: Path) -> Model:
         config = _parse(bundle.read("config.json"), "config.json")
     guard.check(config)
     with _named(path, "model.keras") as link, _quietly():
-        model = keras.saving.load_model(link, compile=False, safe_mode=True)
+        model: Model = keras.saving.load_model(link, compile=False, safe_mode=True)
     if config.get("compile_config"):
         _try_to_compile(model, lambda: model.compile_from_config(config["compile_config"]))
     return model
@@ -83,7 +84,7 @@ def _load_hdf5(path: Path, architecture: str | None) -> Model:
     config = modernize(config)
     guard.check(config)
     with _quietly():
-        model = keras.models.model_from_json(json.dumps(config))
+        model: Model = keras.models.model_from_json(json.dumps(config))
         if not model.built:
             raise UnreadableFile("the architecture says no input shape: give the first layer one and save again")
         with _named(path, "model.h5" if grouped else "model.weights.h5") as link:
@@ -99,7 +100,9 @@ def _built(training: dict[str, Any]) -> dict[str, Any]:
     losses = training["loss"]
     built = {"optimizer": keras.optimizers.deserialize(training["optimizer"])}
     return {**training, **built, "loss": _build(losses, keras.losses.deserialize)} | {
-        key: _build(training[key], keras.metrics.deserialize) for key in ("metrics", "weighted_metrics") if key in training
+        key: _build(training[key], keras.metrics.deserialize)
+        for key in ("metrics", "weighted_metrics")
+        if key in training
     }
 
 

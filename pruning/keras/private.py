@@ -17,7 +17,7 @@ class _Recorder(saving_lib.NpzIOStore):  # type: ignore[misc]
     def __init__(self) -> None:
         self.groups: dict[str, dict[str, Any]] = {}
 
-    def make(self, path: str, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
+    def make(self, path: str, **_: Any) -> dict[str, Any]:
         return self.groups.setdefault(path, {})
 
     def __bool__(self) -> bool:

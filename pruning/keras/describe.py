@@ -1,0 +1,84 @@
+"""What an uploaded model turns out to be, from its graph and units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pruning import archive as archives
+from pruning import measures, surgery
+from pruning.contract.inspection import BarrierInfo, GroupInfo, Inspection, LayerInfo, Tensor
+from pruning.keras.data import Port
+from pruning.planning import Case
+
+
+def inspection(case: Case, inputs: list[Port], outputs: list[Port]) -> Inspection:
+    """Layers, groups, barriers, costs and the floor that pruning can reach."""
+    elements = measures.elements(case.units)
+    macs = measures.macs(case.units)
+    return Inspection(
+        keras_version=str(case.archive.metadata.get("keras_version", "unknown")),
+        inputs=[_tensor(port) for port in inputs],
+        outputs=[_tensor(port) for port in outputs],
+        parameters=sum(elements.values()),
+        macs=sum(macs.values()),
+        layers=[
+            LayerInfo(
+                name=layer.name,
+                class_name=layer.class_name,
+                width=len(case.units.widths[layer.name]) if layer.name in case.units.widths else None,
+                parameters=sum(elements[path] for path in layer.weights),
+                macs=macs.get(layer.name, 0),
+                output_shape=list(layer.output_shape) if layer.output_shape is not None else None,
+            )
+            for layer in case.units.layers
+        ],
+        groups=[
+            GroupInfo(
+                id=group.id,
+                width=len(group.units),
+                layers=list(group.layers),
+                prunable=group.barrier is None,
+                coupled_because=group.coupled_because,
+            )
+            for group in case.units.groups
+        ],
+        barriers=[BarrierInfo(layer=b.layer, code=b.code, detail=b.detail) for b in case.units.barriers],
+        compiled=compiled(case.archive.config),
+        unknown_dimensions=list(case.graph.unknown_dimensions),
+        floor=floor(case),
+    )
+
+
+def floor(case: Case) -> dict[str, float]:
+    """The least that channel pruning without constraints reaches: one unit left in each prunable group."""
+    gone = [group.units[1:] for group in case.units.groups if group.barrier is None]
+    removed = np.concatenate(gone) if gone else measures.NONE
+    left = surgery.apply(case.archive, case.graph, case.units, removed) if len(removed) else case.archive
+    return {
+        "macs": float(sum(measures.macs(case.units, removed).values())),
+        "parameters": float(measures.parameters(case.units, removed)),
+        "size_bytes": float(archives.size_bytes(left)),
+    }
+
+
+def compiled(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Loss and metrics of the compile config, functions by their names; None for a model that was not compiled."""
+    found = config.get("compile_config")
+    if not found or not found.get("loss"):
+        return None
+    return {"loss": _named(found["loss"]), "metrics": _named(found.get("metrics"))}
+
+
+def _named(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if value.get("class_name") == "function":
+            return value["config"]
+        return {key: _named(item) for key, item in value.items()}
+    return [_named(item) for item in value] if isinstance(value, list) else value
+
+
+def _tensor(port: Port) -> Tensor:
+    return Tensor(name=port.name, shape=[None, *port.shape], dtype=port.dtype)

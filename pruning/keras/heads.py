@@ -1,0 +1,58 @@
+"""The model's outputs: which activation ends them, and the config without it. Pure functions on graph and JSON."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from pruning.graph import Graph, Op
+
+_PASSING = {"Flatten", "Reshape", "Identity", "Dropout"}
+_LAYERS = {"Softmax": "softmax"}
+_SATURATING = {"softmax", "sigmoid", "log_softmax", "tanh"}
+
+
+def activations(graph: Graph) -> tuple[str | None, ...]:
+    """The activation that each output ends with (`softmax`, `sigmoid`, ...), None for none or an unknown one."""
+    return tuple(_activation(_last(graph, tensor)) for tensor in graph.outputs)
+
+
+def linear(config: dict[str, Any], graph: Graph) -> dict[str, Any]:
+    """The config with the saturating activations of the outputs taken off: small differences are not squeezed away.
+
+    A layer that is called more than once keeps its activation. `graph`: of this config.
+    """
+    changed = copy.deepcopy(config)
+    for tensor in graph.outputs:
+        op = _last(graph, tensor)
+        if op is None or _activation(op) not in _SATURATING or sum(o.location == op.location for o in graph.ops) > 1:
+            continue
+        entry: Any = changed
+        for key in op.location:
+            entry = entry[key]
+        if op.class_name in _LAYERS:
+            kept = {key: entry["config"][key] for key in ("name", "dtype", "trainable") if key in entry["config"]}
+            entry.update(class_name="Activation", module="keras.layers", config={**kept, "activation": "linear"})
+        else:
+            entry["config"]["activation"] = "linear"
+    return changed
+
+
+def _last(graph: Graph, tensor: int) -> Op | None:
+    """The op that makes a tensor, seen through what only passes values on."""
+    made_by = {output: op for op in graph.ops for output in op.outputs}
+    op = made_by.get(tensor)
+    while op is not None and _passes(op):
+        op = made_by.get(op.inputs[0])
+    return op
+
+
+def _passes(op: Op) -> bool:
+    return op.class_name in _PASSING or (op.class_name == "Activation" and op.config.get("activation") == "linear")
+
+
+def _activation(op: Op | None) -> str | None:
+    if op is None:
+        return None
+    found = _LAYERS.get(op.class_name, op.config.get("activation"))
+    return found if isinstance(found, str) and found != "linear" else None

@@ -1,0 +1,75 @@
+"""Between data and live models: an archive's config and arrays as a `keras.Model`, and a model's values as arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from pruning.archive import Archive
+from pruning.contract.errors import VerificationFailed
+from pruning.keras.private import variables
+
+Arrays = Mapping[str, NDArray[Any]]
+_FLOATS = {"float16", "float32", "bfloat16", "mixed_float16", "mixed_bfloat16"}
+
+
+def build(config: Mapping[str, Any], arrays: Arrays) -> keras.Model:
+    """An uncompiled model of this config with these values.
+
+    Raises `VerificationFailed` where Keras does not take the config or the arrays do not fit it.
+    """
+    bare = {key: value for key, value in config.items() if key not in ("compile_config", "build_config")}
+    try:
+        model = keras.models.model_from_json(json.dumps(bare))
+    except Exception as error:
+        raise VerificationFailed(f"Keras cannot build the model: {' '.join(str(error).split())[:300]}") from error
+    assign(model, arrays)
+    return model
+
+
+def assign(model: keras.Model, arrays: Arrays) -> None:
+    """Give the model's variables these values. Raises `VerificationFailed` for one that is missing or misshapen."""
+    for path, variable in variables(model).items():
+        if path not in arrays or tuple(arrays[path].shape) != tuple(variable.shape):
+            found = arrays[path].shape if path in arrays else None
+            raise VerificationFailed(f"array {path!r} has shape {found}, the model needs {tuple(variable.shape)}")
+        variable.assign(arrays[path])
+
+
+def values(model: keras.Model, like: Archive) -> dict[str, NDArray[Any]]:
+    """The model's values by path, in the dtypes of `like`'s arrays."""
+    return {
+        path: np.asarray(keras.ops.convert_to_numpy(variable)).astype(like.arrays[path].dtype, copy=False)
+        for path, variable in variables(model).items()
+    }
+
+
+def call(model: keras.Model, inputs: Sequence[Any], training: bool = False) -> list[Any]:
+    """The model's outputs in order for its inputs in order, whatever structure it was defined with."""
+    sequential = isinstance(model, keras.Sequential)
+    packed = inputs[0] if sequential else keras.tree.pack_sequence_as(model.input, list(inputs))
+    return list(keras.tree.flatten(model(packed, training=training)))
+
+
+def in_float64(config: Any) -> Any:
+    """The config with every floating dtype and dtype policy turned into float64."""
+    if isinstance(config, Mapping):
+        return {
+            key: "float64" if key in ("dtype", "name") and _is_dtype(key, value, config) else in_float64(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, list | tuple):
+        return [in_float64(item) for item in config]
+    return config
+
+
+def _is_dtype(key: str, value: Any, owner: Mapping[str, Any]) -> bool:
+    """`name` says a dtype only in the config of a dtype policy, which holds little else."""
+    if not isinstance(value, str) or value not in _FLOATS:
+        return False
+    return key == "dtype" or set(owner) <= {"name", "source_name"}

@@ -1,0 +1,105 @@
+"""Moving statistics of every BatchNormalization, estimated again: pruning changes what reaches them; no labels needed.
+
+The model runs in inference mode but for its BatchNormalizations, which normalise by their batch, so dropout and noise
+do not disturb the estimate. Means and second moments are averaged over all samples (cumulative, no momentum), which
+gives the variance over all samples and not the mean of the batches' variances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pruning.contract.spec import BatchNormStage
+from pruning.keras import live
+from pruning.keras.recover.context import Context, History
+
+Layer: TypeAlias = Any
+Floats: TypeAlias = NDArray[np.float64] | np.float64
+
+
+def run(stage: BatchNormStage, context: Context) -> History:
+    """Estimate the statistics on up to `samples` training inputs, drawn by the seed; frozen layers are included.
+
+    A layer called several times takes the mean over its calls.
+    """
+    layers, moments = _traced(context.model)
+    if not layers:
+        return []
+    count = min(stage.samples, len(context.train))
+    rows = np.sort(np.random.default_rng(context.seed).permutation(len(context.train))[:count])
+    totals: list[tuple[Floats, Floats]] = [(np.float64(0), np.float64(0)) for _ in layers]
+    for start in range(0, count, stage.batch_size):
+        batch = rows[start : start + stage.batch_size]
+        inputs, _ = context.train.batch(batch)
+        share = len(batch) / count
+        found = moments([tf.constant(array) for array in inputs])
+        totals = [
+            (mean + share * m.numpy().astype(np.float64), square + share * s.numpy().astype(np.float64))
+            for (mean, square), (m, s) in zip(totals, found, strict=True)
+        ]
+        context.report(start + len(batch), count, "samples", {})
+    _write(layers, totals)
+    return []
+
+
+def _write(layers: list[Layer], totals: list[tuple[Floats, Floats]]) -> None:
+    by_layer: dict[int, list[tuple[Floats, Floats]]] = {}
+    for layer, total in zip(layers, totals, strict=True):
+        by_layer.setdefault(id(layer), []).append(total)
+    for layer in {id(layer): layer for layer in layers}.values():
+        calls = by_layer[id(layer)]
+        mean = np.mean([m for m, _ in calls], axis=0)
+        square = np.mean([s for _, s in calls], axis=0)
+        layer.moving_mean.assign(mean)
+        layer.moving_variance.assign(np.maximum(square - mean**2, 0.0))
+
+
+def _traced(model: keras.Model) -> tuple[list[Layer], Callable[[list[Any]], Any]]:
+    """The layer of each BatchNormalization call, in call order, and a function of inputs that returns their moments."""
+    layers: list[Layer] = []
+    moments: list[tuple[Any, Any]] = []
+    original = keras.layers.BatchNormalization.call
+
+    def call(self: Layer, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:  # noqa: ARG001
+        layers.append(self)
+        moments.append(_moments(inputs, self.axis, mask))
+        trainable, self.trainable = self.trainable, True
+        try:
+            return original(self, inputs, training=True, mask=mask)
+        finally:
+            self.trainable = trainable
+
+    def forward(inputs: list[Any]) -> list[tuple[Any, Any]]:
+        layers.clear()
+        moments.clear()
+        live.call(model, inputs)
+        return list(moments)
+
+    signature = [tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs]
+    keras.layers.BatchNormalization.call = call
+    try:
+        traced = tf.function(forward).get_concrete_function(signature)
+    finally:
+        keras.layers.BatchNormalization.call = original
+    return layers, traced
+
+
+def _moments(inputs: Any, axis: int, mask: Any) -> tuple[Any, Any]:
+    values = tf.cast(inputs, tf.float32)
+    axes = [i for i in range(len(values.shape)) if i != axis % len(values.shape)]
+    if mask is None:
+        return tf.reduce_mean(values, axes), tf.reduce_mean(values * values, axes)
+    weights = tf.cast(mask, tf.float32)
+    weights = tf.reshape(weights, tf.concat([tf.shape(weights), [1] * (len(values.shape) - len(weights.shape))], 0))
+    weights = tf.broadcast_to(weights, tf.shape(values))
+    total = tf.reduce_sum(weights, axes)
+    return (
+        tf.math.divide_no_nan(tf.reduce_sum(weights * values, axes), total),
+        tf.math.divide_no_nan(tf.reduce_sum(weights * values * values, axes), total),
+    )

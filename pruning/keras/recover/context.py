@@ -1,0 +1,33 @@
+"""What every recovery stage works on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import keras
+from numpy.typing import NDArray
+
+from pruning.keras.data import Samples
+from pruning.keras.objective import Objective
+
+History: TypeAlias = list[dict[str, float]]
+Report: TypeAlias = Callable[[int, int, str, dict[str, float | int | str | None]], None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The model (changed in place), its data, and the masks that hold: {array path: True stays}.
+
+    `report(completed, total, unit, detail)` tells how far a stage is.
+    """
+
+    model: keras.Model
+    train: Samples
+    validation: Samples | None
+    objective: Objective | None
+    report: Report
+    masks: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    seed: int = 0
+    eval_batch_size: int = 256

@@ -1,0 +1,127 @@
+"""Training on the training split; the epoch that is best on validation is what stays.
+
+A loop of our own and not `model.fit`: masks must hold after every single step, inputs are cast batch by batch, and the
+loss is the very one that the report speaks of. Layers that the upload froze stay frozen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pruning.contract.errors import DatasetMismatch
+from pruning.contract.spec import FineTuneStage
+from pruning.keras import live
+from pruning.keras.evaluate import evaluate, key, summary, total_loss
+from pruning.keras.objective import Objective
+from pruning.keras.private import variables
+from pruning.keras.recover.context import Context, History
+
+_OPTIMIZERS: Mapping[str, Callable[[Any], Any]] = {
+    "adam": lambda rate: keras.optimizers.Adam(rate),
+    "adamw": lambda rate: keras.optimizers.AdamW(rate),
+    "sgd": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
+    "rmsprop": lambda rate: keras.optimizers.RMSprop(rate),
+}
+_SECONDS_BETWEEN_REPORTS = 0.5
+
+
+def run(stage: FineTuneStage, context: Context) -> History:
+    """Train with Adam and the like, `learning_rate` falling by cosine to 0; keep the best validation epoch.
+
+    The state before the first epoch counts too, so training never leaves a model worse on validation. Stops after
+    `patience` epochs without improvement, or when the loss is no longer finite. Seeds come from the context.
+    Raises `DatasetMismatch` where there are no labels or no validation split.
+    """
+    if context.objective is None or not context.train.labels:
+        raise DatasetMismatch("fine-tuning needs labels: the data have no y_train")
+    if context.validation is None:
+        raise DatasetMismatch(
+            "fine-tuning needs a validation split (x_validation, y_validation) to choose the epoch by"
+        )
+    keras.utils.set_random_seed(context.seed % 2**32)
+    rng = np.random.default_rng(context.seed)
+    step = _step(context.model, context.objective, _optimizer(stage, context), context.masks)
+    samples, size = len(context.train), min(stage.batch_size, len(context.train))
+    steps = -(-samples // size)
+    best = key(_validate(context), context.objective)
+    kept = [np.array(v) for v in context.model.get_weights()]
+    history: History = []
+    waited, told = 0, time.monotonic()
+    for epoch in range(stage.epochs):
+        order, losses = rng.permutation(samples), 0.0
+        for at in range(steps):
+            rows = np.sort(order[at * size : (at + 1) * size])
+            losses += float(step(*context.train.batch(rows))) * len(rows)
+            if time.monotonic() - told > _SECONDS_BETWEEN_REPORTS:
+                told = time.monotonic()
+                context.report(epoch * steps + at + 1, stage.epochs * steps, "steps", {"epoch": epoch + 1})
+        scores = _validate(context)
+        record = {"epoch": float(epoch + 1), "loss": losses / samples, **_flat(summary(scores))}
+        history.append({name: value for name, value in record.items() if np.isfinite(value)})
+        context.report((epoch + 1) * steps, stage.epochs * steps, "steps", {**history[-1], "epoch": epoch + 1})
+        if (found := key(scores, context.objective)) > best:
+            best, waited = found, 0
+            kept = [np.array(v) for v in context.model.get_weights()]
+        else:
+            waited += 1
+        if (stage.patience is not None and waited >= stage.patience) or not np.isfinite(losses):
+            break
+    context.model.set_weights(kept)
+    return history
+
+
+def _validate(context: Context) -> Any:
+    assert context.validation is not None
+    assert context.objective is not None
+    return evaluate(context.model, context.validation, context.objective, context.eval_batch_size)
+
+
+def _flat(scores: Mapping[str, Any]) -> dict[str, float]:
+    found = {"val_loss": scores["loss"], **{f"val_{name}": value for name, value in scores["metrics"].items()}}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _optimizer(stage: FineTuneStage, context: Context) -> Any:
+    steps = stage.epochs * -(-len(context.train) // min(stage.batch_size, len(context.train)))
+    rate: Any = stage.learning_rate
+    if stage.learning_rate_schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(stage.learning_rate, steps)
+    optimizer = _OPTIMIZERS[stage.optimizer](rate)
+    if any(variable.dtype == "float16" for variable in context.model.trainable_variables) or _mixed(context.model):
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer.build(context.model.trainable_variables)
+    return optimizer
+
+
+def _mixed(model: keras.Model) -> bool:
+    return "mixed_float16" in str(model.get_config())
+
+
+def _step(
+    model: keras.Model, objective: Objective, optimizer: Any, masks: Mapping[str, NDArray[Any]]
+) -> Callable[[list[Any], list[Any]], Any]:
+    """One step of training: batch in, mean loss out; masked weights are zero again before it returns."""
+    at = variables(model) if masks else {}
+    held = [(at[path], tf.constant(mask, dtype=at[path].dtype)) for path, mask in masks.items()]
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def step(inputs: list[Any], labels: list[Any]) -> Any:
+        with tf.GradientTape() as tape:
+            outputs = [tf.cast(output, tf.float32) for output in live.call(model, inputs, training=True)]
+            loss = tf.reduce_mean(total_loss(objective, labels, outputs))
+            whole = loss + tf.add_n([tf.cast(extra, tf.float32) for extra in model.losses]) if model.losses else loss
+            scaled = optimizer.scale_loss(whole)
+        gradients = tape.gradient(scaled, [variable.value for variable in model.trainable_variables])
+        optimizer.apply(gradients, model.trainable_variables)
+        for variable, mask in held:
+            variable.assign(variable.value * mask)
+        return loss
+
+    return step  # type: ignore[no-any-return]

@@ -1,0 +1,201 @@
+"""The proof that a pruned model computes what the original computes without the removed units.
+
+Three comparisons, each relative to the largest output: structure (redrawn weights, float64), values (the real weights,
+before any training), and the written file against the model in memory. None may fail, or nothing is delivered.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from pruning import graph as graphs
+from pruning import surgery
+from pruning.archive import Archive, replace_arrays
+from pruning.contract.errors import VerificationFailed
+from pruning.contract.result import Check
+from pruning.graph import Graph
+from pruning.keras import heads, live
+from pruning.units import Units
+
+Array: TypeAlias = NDArray[Any]
+Probe: TypeAlias = list[Array]
+STRUCTURE, VALUES, HALF, RELOADED = 1e-9, 1e-4, 1e-2, 1e-5
+_POWER = 100
+
+
+def structure(archive: Archive, graph: Graph, units: Units, removed: Array, probe: Probe, seed: int = 0) -> Check:
+    """Masked original against sliced model, both with the same redrawn weights, in float64.
+
+    The surgery itself runs again, on the redrawn arrays: a wrong index in it cannot hide behind small, equal or dead
+    weights. Raises `VerificationFailed`.
+    """
+    drawn = replace_arrays(archive, redraw(archive.arrays, units, seed))
+    cut = surgery.apply(drawn, graph, units, removed)
+    masked = surgery.mask(drawn.arrays, units, removed)
+    whole_config, cut_config = (live.in_float64(_linear(model)) for model in (archive.config, cut.config))
+    inputs = [_double(array) for array in probe]
+    whole = live.build(whole_config, drawn.arrays)
+    unmasked = outputs(whole, inputs)
+    live.assign(whole, masked)
+    expected = outputs(whole, inputs)
+    del whole
+    found = outputs(live.build(cut_config, cut.arrays), inputs)
+    return _checked("structure", expected, found, STRUCTURE, unmasked)
+
+
+def delivered(archive: Archive, cut: Archive, units: Units, removed: Array, probes: Sequence[Probe]) -> Check:
+    """Masked original against sliced model with the real weights, on outputs before their last softmax or sigmoid.
+
+    `cut`: what was sliced, before any training. Raises `VerificationFailed`.
+    """
+    tolerance = HALF if _computes_in_half(archive.config) else VALUES
+    whole = live.build(_linear(archive.config), archive.arrays)
+    sliced = live.build(_linear(cut.config), cut.arrays)
+    unmasked = [outputs(whole, probe) for probe in probes]
+    live.assign(whole, surgery.mask(archive.arrays, units, removed))
+    checks = [
+        _checked("values", outputs(whole, probe), outputs(sliced, probe), tolerance, before)
+        for probe, before in zip(probes, unmasked, strict=True)
+    ]
+    return Check(
+        relative_difference=max(check.relative_difference for check in checks),
+        tolerance=tolerance,
+        has_power=any(check.has_power for check in checks),
+    )
+
+
+def reloaded(memory: keras.Model, file: keras.Model, probes: Sequence[Probe]) -> Check:
+    """The model in memory against the file that was loaded again. Raises `VerificationFailed`."""
+    tolerance = HALF if _computes_in_half(memory.get_config()) else RELOADED
+    checks = [
+        _checked("the file loaded again", outputs(memory, probe), outputs(file, probe), tolerance, None)
+        for probe in probes
+    ]
+    return Check(relative_difference=max(check.relative_difference for check in checks), tolerance=tolerance)
+
+
+def zeros_held(arrays: Mapping[str, Array], masks: Mapping[str, Array]) -> bool:
+    """Whether every masked weight is exactly zero. Raises `VerificationFailed`, naming the array, where one is not."""
+    for path, mask in masks.items():
+        if (alive := int(np.count_nonzero(arrays[path][~mask]))) != 0:
+            raise VerificationFailed(f"array {path!r} has {alive} weights that are masked and not zero")
+    return True
+
+
+def unchanged(original: Mapping[str, Array], arrays: Mapping[str, Array], masks: Mapping[str, Array]) -> None:
+    """Raises `VerificationFailed` where an untrained weight job changed a weight that is not masked."""
+    for path, array in arrays.items():
+        same = np.equal(array, original[path]) | ~masks.get(path, np.True_)
+        if not same.all():
+            raise VerificationFailed(f"array {path!r} has {int((~same).sum())} changed weights that no mask covers")
+
+
+def probes(model: keras.Model, inputs: Sequence[Array] | None, seed: int = 0, count: int = 32) -> list[Probe]:
+    """Inputs to compare models on: samples where there are some, else random ones in the ranges that models take.
+
+    Without samples: 0 ... 1 and 0 ... 255 for numbers, indices inside the vocabulary for embeddings. Free dimensions
+    become 16.
+    """
+    if inputs is not None:
+        dtypes = [str(tensor.dtype) for tensor in model.inputs]
+        return [[np.asarray(array[:count], dtype) for array, dtype in zip(inputs, dtypes, strict=True)]]
+    rng = np.random.default_rng(seed)
+    vocabulary = vocabularies(model)
+    found: list[Probe] = []
+    for high in (1.0, 255.0):
+        probe = []
+        for tensor in model.inputs:
+            shape = (min(count, 8), *(16 if size is None else size for size in tensor.shape[1:]))
+            limit = vocabulary.get(tensor.name)
+            drawn = rng.integers(0, limit, shape) if limit else rng.uniform(0.0, high, shape)
+            probe.append(np.asarray(drawn, str(tensor.dtype)))
+        found.append(probe)
+    return found if len(vocabulary) < len(model.inputs) else found[:1]
+
+
+def vocabularies(model: keras.Model) -> dict[str, int]:
+    """How many indices each input takes that feeds an Embedding: {input name: size of the vocabulary}."""
+    graph = graphs.build(json_config(model))
+    sizes: dict[int, int] = {}
+    for op in graph.ops:
+        if op.class_name == "Embedding" and op.inputs and op.inputs[0] in graph.inputs:
+            size = int(op.config["input_dim"])
+            sizes[op.inputs[0]] = min(size, sizes.get(op.inputs[0], size))
+    names = {tensor: keras_input.name for tensor, keras_input in zip(graph.inputs, model.inputs, strict=True)}
+    return {names[tensor]: size for tensor, size in sizes.items()}
+
+
+def json_config(model: keras.Model) -> dict[str, Any]:
+    """The model's config as it stands in `config.json`."""
+    import json
+
+    config: dict[str, Any] = json.loads(model.to_json())
+    return config
+
+
+def redraw(arrays: Mapping[str, Array], units: Units, seed: int) -> dict[str, Array]:
+    """Fresh float64 values for every weight, drawn by the array's path.
+
+    Kernels are normal with variance 2 / fan-in; vectors uniform in 0.5 ... 1.5, so that variances are positive and most
+    rectifiers are alive. Arrays that are no floating weights stay.
+    """
+    drawn = dict(arrays)
+    for path, shape in units.sizes.items():
+        if not np.issubdtype(units.dtypes[path], np.floating):
+            continue
+        rng = np.random.default_rng([seed, zlib.crc32(path.encode())])
+        if len(shape) < 2:
+            drawn[path] = rng.uniform(0.5, 1.5, shape)
+        else:
+            drawn[path] = rng.standard_normal(shape) * np.sqrt(2.0 / max(1, int(np.prod(shape[:-1]))))
+    return drawn
+
+
+def outputs(model: keras.Model, inputs: Probe) -> list[Array]:
+    """The model's outputs on one batch, in inference mode, as float64."""
+    found = live.call(model, inputs)
+    return [np.asarray(keras.ops.convert_to_numpy(output)).astype(np.float64) for output in found]
+
+
+def relative(expected: Sequence[Array], found: Sequence[Array]) -> float:
+    """Largest difference over all outputs, each relative to the largest value of the expected one; inf for NaN."""
+    worst = 0.0
+    for a, b in zip(expected, found, strict=True):
+        if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
+            return float("inf")
+        scale = float(np.abs(a).max(initial=0.0))
+        difference = float(np.abs(a - b).max(initial=0.0))
+        worst = max(worst, difference / scale if scale else (0.0 if difference == 0 else float("inf")))
+    return worst
+
+
+def _checked(
+    what: str, expected: list[Array], found: list[Array], tolerance: float, unmasked: list[Array] | None
+) -> Check:
+    if not all(np.isfinite(output).all() for output in expected):
+        raise VerificationFailed(f"{what}: the original's outputs are not finite on the probe inputs")
+    difference = relative(expected, found)
+    if not difference <= tolerance:
+        raise VerificationFailed(
+            f"{what}: the outputs differ by {difference:.3g} relative to the largest, {tolerance:g} is tolerated"
+        )
+    power = unmasked is None or relative(unmasked, expected) > _POWER * tolerance
+    return Check(relative_difference=difference, tolerance=tolerance, has_power=power)
+
+
+def _linear(config: Any) -> dict[str, Any]:
+    return heads.linear(config, graphs.build(config))
+
+
+def _computes_in_half(config: Any) -> bool:
+    return any(name in str(config) for name in ("mixed_float16", "mixed_bfloat16", "'float16'", "'bfloat16'"))
+
+
+def _double(array: Array) -> Array:
+    return array.astype(np.float64) if np.issubdtype(array.dtype, np.floating) else array

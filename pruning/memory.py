@@ -1,0 +1,47 @@
+"""Peak memory of one forward pass, counted on the graph: no run, so the same figure everywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pruning.measures import elements
+
+if TYPE_CHECKING:
+    from pruning.graph import Graph
+    from pruning.units import Units
+
+_ITEM_BYTES = 4
+_NONE = np.empty(0, dtype=np.int64)
+
+
+def peak_bytes(graph: Graph, units: Units, removed: NDArray[np.int64] = _NONE) -> int:
+    """Bytes of all weights plus the largest sum of activations alive at once, for one sample in float32.
+
+    A tensor lives from the op that makes it to the last op that reads it; ops run in the graph's order and write into
+    memory of their own. Free dimensions count as 1. Scratch memory of kernels is not counted.
+    """
+    gone = np.zeros(units.count + 1, dtype=bool)
+    gone[removed] = True
+    sizes = [
+        _ITEM_BYTES * int(np.prod([_extent(extent, gone) for extent in value[1:]], dtype=np.int64))
+        for value in units.tensors
+    ]
+    last = {tensor: at for at, op in enumerate(graph.ops) for tensor in op.inputs}
+    last |= dict.fromkeys(graph.outputs, len(graph.ops))
+    alive = {tensor: sizes[tensor] for tensor in graph.inputs}
+    peak = sum(alive.values())
+    for at, op in enumerate(graph.ops):
+        alive |= {tensor: sizes[tensor] for tensor in op.outputs}
+        peak = max(peak, sum(alive.values()))
+        alive = {tensor: size for tensor, size in alive.items() if last.get(tensor, at) > at}
+    left = elements(units, removed)
+    return peak + sum(units.dtypes[path].itemsize * count for path, count in left.items())
+
+
+def _extent(extent: int | NDArray[np.int64] | None, gone: NDArray[np.bool_]) -> int:
+    if isinstance(extent, np.ndarray):
+        return int(np.count_nonzero(~gone[extent]))
+    return 1 if extent is None else extent

@@ -1,0 +1,160 @@
+"""From a `.keras` file and a spec to the decision and its predicted figures: no TensorFlow, nothing is run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pruning import archive as archives
+from pruning import criteria, masks, measures, memory, selection, surgery
+from pruning import graph as graphs
+from pruning import units as unit_finder
+from pruning.archive import Archive
+from pruning.contract.plan import Plan
+from pruning.contract.request import PruneRequest
+from pruning.contract.result import MeasureReport, MeasureSet, Removed, Result, Warning
+from pruning.contract.spec import Pruning, Spec
+from pruning.graph import Graph
+from pruning.units import Units
+
+Ids: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model as the engine sees it: its archive (without optimizer state), graph and units."""
+
+    archive: Archive
+    graph: Graph
+    units: Units
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What goes: the plan, and as `removed` unit ids (channel) or `masks` by array path (weight; True stays).
+
+    `reasons`: why groups stay, by group id.
+    """
+
+    plan: Plan
+    removed: Ids
+    masks: Mapping[str, NDArray[np.bool_]]
+    reasons: Mapping[str, str]
+
+
+def read(path: str | os.PathLike[str]) -> Archive:
+    """A normalised `.keras` file, without optimizer state."""
+    return archives.without_optimizer(archives.read(path))
+
+
+def study(archive: Archive, normalized_axes: str = "keep") -> Case:
+    """The graph and the units of an archive."""
+    graph = graphs.build(archive.config)
+    return Case(archive, graph, unit_finder.find(graph, archive.arrays, normalized_axes))
+
+
+def score(case: Case, spec: Spec) -> dict[str, Any]:
+    """Scores by group id (channel) or by array path (weight), higher is kept."""
+    pruning = spec.pruning
+    if pruning.structure == "channel":
+        return criteria.score(pruning.criterion, case.units, case.archive.arrays, spec.seed)
+    kernels = {path: case.archive.arrays[path] for path in masks.prunable(case.units)}
+    return criteria.score_weights(pruning.criterion, kernels, spec.seed)
+
+
+def decide(case: Case, scores: dict[str, Any], pruning: Pruning) -> Decision:
+    """The plan that meets the target. Raises what `selection.select` and `masks.select` raise."""
+    if pruning.structure == "weight":
+        return decision(case, masks.select(case.units, case.archive.arrays, scores, pruning), scores, pruning)
+
+    def file_bytes(removed: Ids) -> int:
+        return archives.size_bytes(surgery.apply(case.archive, case.graph, case.units, removed))
+
+    return decision(case, selection.select(case.units, scores, pruning, file_bytes), scores, pruning)
+
+
+def decision(case: Case, plan: Plan, scores: dict[str, Any], pruning: Pruning) -> Decision:
+    """A plan with what it means for this model."""
+    if plan.structure == "weight":
+        return Decision(plan, measures.NONE, masks.decode(plan), {})
+    reasons = selection.kept_because(case.units, scores, pruning)
+    return Decision(plan, surgery.removed_of(plan, case.units), {}, reasons)
+
+
+def cut(case: Case, chosen: Decision) -> Archive:
+    """The model without its removed units, or with its masked weights zero."""
+    if chosen.plan.structure == "weight":
+        return archives.replace_arrays(case.archive, masks.apply(case.archive.arrays, chosen.masks))
+    return surgery.apply(case.archive, case.graph, case.units, chosen.removed)
+
+
+def removed(case: Case, chosen: Decision) -> Removed:
+    """Shares of size, compute and storage that went."""
+    if chosen.plan.structure == "weight":
+        return measures.removed_by(case.units, chosen.masks)
+    return measures.removed(case.units, chosen.removed)
+
+
+def figures(case: Case, size_bytes: int) -> MeasureSet:
+    """All that graph and weights tell of a model's cost, with the size of its file in bytes."""
+    known = measures.figures(case.units, case.archive.arrays)
+    peak = memory.peak_bytes(case.graph, case.units)
+    return MeasureSet(**known, size_bytes=size_bytes, peak_memory_bytes=peak)
+
+
+def report(before: MeasureSet, after: MeasureSet, upload_bytes: int | None) -> MeasureReport:
+    """Before, after and their ratios."""
+    ratio = measures.ratio(before, after)
+    return MeasureReport(before=before, after=after, ratio=ratio, upload_bytes=upload_bytes)
+
+
+def dry_run(request: PruneRequest) -> Result:
+    """What the job would remove and what the delivered file would cost; makes no artifact and needs no TensorFlow.
+
+    Parameters, MACs and bytes are those of the later job to the digit; non-zeros are those before recovery.
+    Raises `Infeasible` with its floor where the target is out of reach.
+    """
+    spec = request.spec
+    case = study(read(request.model), spec.pruning.constraints.normalized_axes)
+    chosen = decide(case, score(case, spec), spec.pruning)
+    left = cut(case, chosen)
+    after_case = study(left) if chosen.plan.structure == "channel" else replace(case, archive=left)
+    before = figures(case, Path(request.model).stat().st_size)
+    after = figures(after_case, archives.size_bytes(left))
+    return Result(
+        measures=report(before, after, request.upload_bytes),
+        removed=removed(case, chosen),
+        layers=measures.layers(case.units, left.arrays, chosen.removed, chosen.reasons or None),
+        warnings=foreseen(case, chosen, before, after),
+        plan=chosen.plan,
+    )
+
+
+def foreseen(case: Case, chosen: Decision, before: MeasureSet, after: MeasureSet) -> list[Warning]:
+    """What is clear before anything runs: zeros that speed nothing up, MACs that hardly move, sizes not known."""
+    found = list(measures.hardly_moved(before, after)) if chosen.plan.structure == "channel" else []
+    if chosen.plan.structure == "weight":
+        found.append(
+            Warning(
+                code="no_speed_up",
+                detail="unstructured zeros do not speed up this CPU: dense kernels compute them all the same. "
+                "They shrink the file only when it is compressed; structure channel makes the model faster",
+            )
+        )
+    if not len(chosen.removed) and not chosen.masks:
+        found.append(Warning(code="nothing_removed", detail="the model met the target as it came: nothing was removed"))
+    if case.graph.unknown_dimensions:
+        names = ", ".join(case.graph.unknown_dimensions)
+        found.append(
+            Warning(
+                code="unknown_dimensions",
+                detail=f"free dimensions {names} count as 1 for MACs and memory, as 128 for latency",
+            )
+        )
+    return found
