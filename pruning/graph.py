@@ -14,6 +14,7 @@ from pruning.contract.errors import UnreadableFile
 
 Shape = tuple[int | None, ...]
 Config = Mapping[str, Any]
+_Mention = tuple[tuple[str, int, int], tuple[str | int, ...], Any]
 MODELS = ("Functional", "Sequential", "Model")
 
 
@@ -218,7 +219,8 @@ class _Builder:
     def functional(self, entry: Config, places: list[_Place], given: list[int] | None) -> tuple[list[int], list[int]]:
         config = entry["config"]
         index_of = {layer["config"]["name"]: i for i, layer in enumerate(config["layers"])}
-        arity, mentioned = _arity(entry)
+        calls = [[_histories(call) for call in layer.get("inbound_nodes", ())] for layer in config["layers"]]
+        arity, mentioned = _arity(entry, calls)
         done: dict[tuple[str, int], list[int]] = {}
         wanted = _leaves(config["input_layers"])
         if given is not None and len(given) != len(wanted):
@@ -237,14 +239,14 @@ class _Builder:
         while waiting:
             left: list[tuple[int, int]] = []
             for index, node in waiting:
-                layer = config["layers"][index]
-                call = layer["inbound_nodes"][node]
-                sources = [key for key, _ in _histories(call)]
+                layer, sources = config["layers"][index], calls[index][node]
                 # Calls of one layer keep their order: node numbers are counted in it.
-                if any((name, at) not in done for name, at, _ in sources) or any(i == index for i, _ in left):
+                if any(key[:2] not in done for key, _, _ in sources) or any(i == index for i, _ in left):
                     left.append((index, node))
                     continue
                 name = layer["config"]["name"]
+                here = (*places[index].location, "inbound_nodes", node)
+                self.mentions += [((*here, *way, "config", "shape"), done[key[:2]][key[2]]) for key, way, _ in sources]
                 done[name, node] = self.node(layer, places[index], node, done, arity.get((name, node), 1), mentioned)
             if len(left) == len(waiting):
                 stuck = config["layers"][left[0][0]]["config"]["name"]
@@ -252,10 +254,7 @@ class _Builder:
             waiting = left
         outputs = []
         for name, node, position in _leaves(config["output_layers"]):
-            # A nested Functional's own node stands before its calls here, though not in `inbound_nodes`.
-            nested = config["layers"][index_of[name]]
-            first = 1 if nested["class_name"] != "Sequential" and is_model(nested) else 0
-            outputs.append(done[name, node - first][position])
+            outputs.append(done[name, node - _first_node(config["layers"][index_of[name]])][position])
         return inputs, outputs
 
     def node(
@@ -271,9 +270,6 @@ class _Builder:
         call = layer["inbound_nodes"][node]
         if not isinstance(call, Mapping):
             raise UnreadableFile("the config is of an old Keras: save the model again with Keras 3")
-        here = (*where.location, "inbound_nodes", node)
-        for (name, at, position), location in _histories(call):
-            self.mentions.append(((*here, *location, "config", "shape"), done[name, at][position]))
         args, kwargs = (_resolve(call.get(part, ()), done) for part in ("args", "kwargs"))
         outputs = self.call(layer, where, tuple(args), kwargs, arity)
         for position, tensor in enumerate(outputs):
@@ -339,10 +335,10 @@ def refs(value: Any) -> Iterator[Ref]:
     """The tensors in a call's arguments, in order; dictionaries by sorted key, as Keras flattens them."""
     if isinstance(value, Ref):
         yield value
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         for key in sorted(value, key=str):
             yield from refs(value[key])
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, (list, tuple)):
         for item in value:
             yield from refs(item)
 
@@ -352,68 +348,72 @@ def _is_operation(layer: Config) -> bool:
 
 
 def _is_shape(value: Any) -> TypeGuard[list[int | None]]:
-    return isinstance(value, list | tuple) and all(size is None or isinstance(size, int) for size in value)
+    return isinstance(value, (list, tuple)) and all(size is None or isinstance(size, int) for size in value)
 
 
 def _history(value: Any) -> tuple[str, int, int] | None:
-    if isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__":
+    if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
         name, node, position = value["config"]["keras_history"]
         return name, node, position
     return None
 
 
-def _histories(value: Any) -> list[tuple[tuple[str, int, int], tuple[str | int, ...]]]:
-    """Every tensor mentioned in a node, with the way to it."""
+def _histories(value: Any) -> list[_Mention]:
+    """Every tensor mentioned in a node: its history, the way to it, its shape."""
     if (history := _history(value)) is not None:
-        return [(history, ())]
-    pairs: Any = ()
-    if isinstance(value, Mapping):
-        pairs = [(key, value[key]) for key in value]
-    elif isinstance(value, list | tuple):
+        return [(history, (), value["config"].get("shape"))]
+    if isinstance(value, dict):
+        pairs: Any = value.items()
+    elif isinstance(value, (list, tuple)):
         pairs = enumerate(value)
-    return [(found, (key, *way)) for key, item in pairs for found, way in _histories(item)]
+    else:
+        return []
+    return [
+        (found, (key, *way), shape)
+        for key, item in pairs
+        if isinstance(item, (dict, list, tuple))
+        for found, way, shape in _histories(item)
+    ]
 
 
 def _resolve(value: Any, done: Mapping[tuple[str, int], list[int]]) -> Any:
     if (history := _history(value)) is not None:
         name, node, position = history
         return Ref(done[name, node][position])
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _resolve(item, done) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [_resolve(item, done) for item in value]
     return value
 
 
-def _arity(entry: Config) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int, int], Shape]]:
+def _arity(
+    entry: Config, calls: list[list[list[_Mention]]]
+) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int, int], Shape]]:
     """How many outputs each call has as far as someone uses them, and what shapes the users saw."""
-    config = entry["config"]
-    nested = {
-        layer["config"]["name"] for layer in config["layers"] if layer["class_name"] != "Sequential" and is_model(layer)
-    }
     arity: dict[tuple[str, int], int] = {}
     mentioned: dict[tuple[str, int, int], Shape] = {}
-    for layer in config["layers"]:
-        for value in layer.get("inbound_nodes", ()):
-            for (name, node, position), way in _histories(value):
-                arity[name, node] = max(arity.get((name, node), 1), position + 1)
-                tensor = value
-                for key in way:
-                    tensor = tensor[key]
-                shape = tensor["config"].get("shape")
-                if _is_shape(shape):
-                    mentioned[name, node, position] = tuple(shape)
-    for name, node, position in _leaves(config["output_layers"]):
-        call = name, node - (name in nested)
+    for history, _, shape in (mention for layer in calls for call in layer for mention in call):
+        arity[history[:2]] = max(arity.get(history[:2], 1), history[2] + 1)
+        if _is_shape(shape):
+            mentioned[history] = tuple(shape)
+    layers = {layer["config"]["name"]: layer for layer in entry["config"]["layers"]}
+    for name, node, position in _leaves(entry["config"]["output_layers"]):
+        call = name, node - _first_node(layers[name])
         arity[call] = max(arity.get(call, 1), position + 1)
     return arity, mentioned
 
 
+def _first_node(layer: Config) -> int:
+    """A nested Functional's own node stands before its calls in `output_layers`, though not in `inbound_nodes`."""
+    return 1 if layer["class_name"] != "Sequential" and is_model(layer) else 0
+
+
 def _leaves(value: Any) -> list[tuple[str, int, int]]:
     """[layer, node, tensor] triples of `input_layers` or `output_layers`, flattened as Keras does."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return [leaf for key in sorted(value) for leaf in _leaves(value[key])]
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         if len(value) == 3 and isinstance(value[0], str):
             return [(value[0], value[1], value[2])]
         return [leaf for item in value for leaf in _leaves(item)]

@@ -69,9 +69,7 @@ def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: 
 
     Raises `VerificationFailed` where config and arrays do not fit each other.
     """
-    sizes = {path: array.shape for path, array in arrays.items() if _is_weight(path)}
-    trace = Trace(sizes, normalized_axes)
-    tensors = _trace(graph, trace)
+    trace, tensors = traced(graph, arrays, normalized_axes)
     labels = trace.resolve(np.arange(trace.count, dtype=np.int64))
     roots, classes = np.unique(labels, return_inverse=True)
     renamed = np.append(classes, FIXED).astype(np.int64)
@@ -90,9 +88,9 @@ def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: 
         groups=_groups(axes, reasons, trace, renamed),
         barriers=tuple(dict.fromkeys(trace.barriers)),
         widths={name: final(ids) for name, ids in trace.widths.items()},
-        sizes=sizes,
-        dtypes={path: arrays[path].dtype for path in sizes},
-        layers=_entries(graph, sizes, tensors),
+        sizes=dict(trace.weights),
+        dtypes={path: arrays[path].dtype for path in trace.weights},
+        layers=_entries(graph, trace.weights, tensors),
         resizes=tuple(replace(resize, value=final(resize.value)) for resize in trace.resizes.values()),
         scales=trace.scales,
         tensors=tuple(final(value) for value in tensors),
@@ -105,8 +103,11 @@ def _is_weight(path: str) -> bool:
     return parts[0] not in ("optimizer", "metrics") and "seed_generator" not in parts and "metrics" not in parts
 
 
-def _trace(graph: Graph, trace: Trace) -> list[Value]:
-    """The extents of all tensors; `trace` gathers the rules' notes."""
+def traced(
+    graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: str = "keep"
+) -> tuple[Trace, list[Value]]:
+    """All rules' notes and the extents of all tensors, before classes are made. Raises as `find`."""
+    trace = Trace({path: array.shape for path, array in arrays.items() if _is_weight(path)}, normalized_axes)
     values: list[Value | None] = [None] * len(graph.shapes)
     for tensor in graph.inputs:
         values[tensor] = graph.shapes[tensor]
@@ -116,7 +117,7 @@ def _trace(graph: Graph, trace: Trace) -> list[Value]:
             values[tensor] = value
     for tensor in graph.outputs:
         trace.pin(values[tensor] or (), "model_output", "an output of the model")
-    return [value or () for value in values]
+    return trace, [value or () for value in values]
 
 
 def _call(op: Op, graph: Graph, values: list[Value | None], trace: Trace) -> list[Value]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pruning import surgery, units
 from pruning.archive import Archive
 from pruning.graph import Graph
 from pruning.units import Units
+from tests import graphs as graphs_of_zoo
 
 Arrays = list[np.ndarray[Any, Any]]
 
@@ -95,26 +97,47 @@ def random_inputs(archive: Archive, graph: Graph, seed: int = 0) -> Arrays:
     return inputs
 
 
-def outputs(archive: Archive, inputs: Arrays, *others: archives.Arrays) -> list[Arrays]:
-    """What the model computes as Keras runs it, with its own arrays and then with each of `others`."""
-    model = loaded(archive)
-    results = [_run(model, archive, inputs)]
-    with tempfile.TemporaryDirectory() as folder:
-        for arrays in others:
-            path = Path(folder) / "model.weights.h5"
-            path.write_bytes(archives.written_h5(replace(archive, arrays=arrays)))
-            model.load_weights(path)
-            results.append(_run(model, archive, inputs))
-    return results
+class Live:
+    """An archive's model as Keras opens and runs it, with any values for its arrays."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+        self.model = loaded(archive)
+        # TensorFlow convolves channels first on a CPU only by XLA.
+        first = '"channels_first"' in json.dumps(archive.config)
+        self.call = tf.function(self.model, jit_compile=True, autograph=False) if first else self.model
+
+    def run(self, inputs: Arrays, arrays: archives.Arrays | None = None) -> Arrays:
+        """The outputs in order; `arrays` replace the model's own, for this and later runs."""
+        if arrays is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "model.weights.h5"
+                path.write_bytes(archives.written_h5(replace(self.archive, arrays=arrays)))
+                self.model.load_weights(path)
+        struct = getattr(self.model, "_inputs_struct", None)
+        fed = inputs[0] if struct is None else keras.tree.pack_sequence_as(struct, inputs)
+        found = self.call(keras.tree.map_structure(tf.constant, fed))
+        return [np.asarray(output) for output in keras.tree.flatten(found)]
 
 
-def _run(model: keras.Model, archive: Archive, inputs: Arrays) -> Arrays:
-    struct = getattr(model, "_inputs_struct", None)
-    fed = inputs[0] if struct is None else keras.tree.pack_sequence_as(struct, inputs)
-    # TensorFlow convolves channels first on a CPU only by XLA.
-    first = '"channels_first"' in json.dumps(archive.config)
-    call = tf.function(model, jit_compile=True, autograph=False) if first else model
-    return [np.asarray(output) for output in keras.tree.flatten(call(keras.tree.map_structure(tf.constant, fed)))]
+class Proof:
+    """One model's units, put to the proof on redrawn weights."""
+
+    def __init__(self, archive: Archive, seed: int = 0, normalized_axes: str = "keep") -> None:
+        self.archive, self.seed, self.normalized_axes = archive, seed, normalized_axes
+        self.graph, self.units = traced(archive, normalized_axes)
+        self.fresh = redrawn(archive, self.units, seed)
+        self.inputs = random_inputs(self.fresh, self.graph, seed)
+        self.live = Live(self.fresh)
+        self.original = self.live.run(self.inputs)
+
+    def differences(self, removed: Any = None) -> tuple[float, float]:
+        """(masked against pruned, original against masked); units are found anew, by the rules as they are now."""
+        _, found = traced(self.archive, self.normalized_axes)
+        removed = some_units(found, self.seed) if removed is None else removed
+        pruned = surgery.apply(self.fresh, self.graph, found, removed)
+        masked = self.live.run(self.inputs, surgery.mask(self.fresh.arrays, found, removed))
+        return difference(masked, Live(pruned).run(self.inputs)), difference(self.original, masked)
 
 
 def difference(first: Arrays, second: Arrays) -> float:
@@ -138,12 +161,7 @@ def some_units(found: Units, seed: int = 0, share: float = 0.5) -> np.ndarray[An
     return np.concatenate(removed)
 
 
-def verify(archive: Archive, removed: np.ndarray[Any, Any] | None = None, seed: int = 0) -> tuple[float, float]:
-    """(difference between masked and pruned, difference between masked and original), on redrawn weights."""
-    graph, found = traced(archive)
-    removed = some_units(found, seed) if removed is None else removed
-    fresh = redrawn(archive, found, seed)
-    inputs = random_inputs(fresh, graph, seed)
-    original, masked = outputs(fresh, inputs, surgery.mask(fresh.arrays, found, removed))
-    (pruned,) = outputs(surgery.apply(fresh, graph, found, removed), inputs)
-    return difference(masked, pruned), difference(original, masked)
+@cache
+def zoo(name: str) -> Proof:
+    """A model of the zoo, built once for all tests."""
+    return Proof(archived(graphs_of_zoo.build(name)))

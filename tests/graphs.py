@@ -408,6 +408,13 @@ def merges() -> keras.Model:
 
 
 @_model
+def merges_apart() -> keras.Model:
+    x = inputs = keras.Input((5, 5, 3))
+    merged = [merge()([_conv(x, 4), _conv(x, 4)]) for merge in (L.Maximum, L.Minimum, L.Average, L.Subtract)]
+    return keras.Model(inputs, _head(_conv(L.Concatenate()(merged), 4)))
+
+
+@_model
 def channels_first_norm() -> keras.Model:
     x = inputs = keras.Input((3, 6, 6))
     x = L.Permute((3, 1, 2))(_conv(L.Permute((2, 3, 1))(x), 5))

@@ -40,10 +40,10 @@ def conv(op: Op, inputs: list[Value], trace: Trace) -> Value:
         filters = _grouped_alone(op, entering, kernel, trace)
         entering = 1
     else:
-        entering, filters = _grouped(entering, kernel, groups, trace)
+        entering, filters = tied_groups(entering, kernel, groups, trace)
     trace.bind(kernel, -2, entering, "consumer")
     if op.config["use_bias"]:
-        trace.bind(trace.weight(1), 0, filters, "follower")
+        trace.follow(trace.weight(1), filters)
     trace.resize("filters", filters)
     trace.width(filters)
     output = replaced(_slide(op, value, trace), channels, filters)
@@ -59,7 +59,7 @@ def _grouped_alone(op: Op, entering: Ids, kernel: str, trace: Trace) -> Ids:
     return filters
 
 
-def _grouped(entering: Extent, kernel: str, groups: int, trace: Trace) -> tuple[Extent, Ids]:
+def tied_groups(entering: Extent, kernel: str, groups: int, trace: Trace) -> tuple[Extent, Ids]:
     """Units of a grouped convolution: place j of every group is one unit, so that all groups stay alike."""
     per_group, filters = trace.shape(kernel)[-2:]
     first = trace.produce(kernel, -1)
@@ -98,7 +98,7 @@ def depthwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
     trace.bind(kernel, -2, value[channels], "follower")
     leaving = repeated(value[channels], multiplier)
     if op.config["use_bias"]:
-        trace.bind(trace.weight(1), 0, leaving, "follower")
+        trace.follow(trace.weight(1), leaving)
     trace.width(leaving)
     output = replaced(_slide(op, value, trace), channels, leaving)
     trace.cost(places(output, channels), (leaving,), kernel, prod(window))
@@ -116,10 +116,11 @@ def separable(op: Op, inputs: list[Value], trace: Trace) -> Value:
     trace.expect(kernel, [*window, size(value[channels]), multiplier])
     trace.bind(kernel, -2, value[channels], "follower")
     between = repeated(value[channels], multiplier)
+    trace.expect(pointwise, [*(1 for _ in window), size(between), op.config["filters"]])
     trace.bind(pointwise, -2, between, "consumer")
     filters = trace.produce(pointwise, -1)
     if op.config["use_bias"]:
-        trace.bind(trace.weight(2), 0, filters, "follower")
+        trace.follow(trace.weight(2), filters)
     trace.resize("filters", filters)
     trace.width(filters)
     output = replaced(_slide(op, value, trace), channels, filters)
@@ -140,7 +141,7 @@ def transposed(op: Op, inputs: list[Value], trace: Trace) -> Value:
     trace.bind(kernel, -1, value[channels], "consumer")
     filters = trace.produce(kernel, -2)
     if op.config["use_bias"]:
-        trace.bind(trace.weight(1), 0, filters, "follower")
+        trace.follow(trace.weight(1), filters)
     trace.resize("filters", filters)
     trace.width(filters)
     trace.cost(places(value, channels), (value[channels], filters), kernel, prod(window))

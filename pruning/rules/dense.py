@@ -17,7 +17,7 @@ def dense(op: Op, inputs: list[Value], trace: Trace) -> Value:
     trace.bind(kernel, 0, value[-1], "consumer")
     units = trace.produce(kernel, 1)
     if op.config["use_bias"]:
-        trace.bind(trace.weight(1), 0, units, "follower")
+        trace.follow(trace.weight(1), units)
     trace.resize("units", units)
     trace.width(units)
     output = replaced(value, -1, units)

@@ -6,7 +6,7 @@ import numpy as np
 
 from pruning.graph import Op
 from pruning.rules import layer
-from pruning.rules.trace import Trace, Value, size
+from pruning.rules.trace import Trace, Value
 
 
 @layer("BatchNormalization")
@@ -16,8 +16,7 @@ def batch_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
     extent = value[op.config["axis"]]
     count = 2 + op.config["scale"] + op.config["center"]
     for index in range(count):
-        trace.expect(trace.weight(index), [size(extent)])
-        trace.bind(trace.weight(index), 0, extent, "follower")
+        trace.follow(trace.weight(index), extent)
     if op.config.get("renorm"):
         trace.pin(extent, "unsupported_option", "batch renormalisation keeps statistics that no rule binds")
     if op.config["scale"]:

@@ -22,7 +22,7 @@ def flatten(op: Op, inputs: list[Value], trace: Trace) -> Value:
     (value,) = inputs
     if op.config.get("data_format") == "channels_first" and len(value) > 2:
         value = (value[0], *value[2:], value[1])
-    return (value[0], *reshape(value[1:], [_product(value[1:])], trace))
+    return (value[0], *reshape(value[1:], [product(value[1:])], trace))
 
 
 @layer("Reshape")
@@ -31,7 +31,7 @@ def reshape_layer(op: Op, inputs: list[Value], trace: Trace) -> Value:
     (value,) = inputs
     given = list(op.config["target_shape"])
     target: list[int | None] = [None if n == -1 else n for n in given]
-    total = _product(value[1:])
+    total = product(value[1:])
     if total is not None and None in target:
         target[target.index(None)] = total // prod(n for n in target if n is not None)
     output = reshape(value[1:], target, trace)
@@ -64,7 +64,7 @@ def reshape(extents: Value, target: list[int | None], trace: Trace) -> Value:
     return tuple(output)
 
 
-def _product(extents: Value) -> int | None:
+def product(extents: Value) -> int | None:
     sizes = shape_of(extents)
     return None if None in sizes else prod(n for n in sizes if n is not None)
 

@@ -181,6 +181,11 @@ class Trace:
         if known.ids is not ids:
             self.tie(known.ids, ids)
 
+    def follow(self, weight: str, extent: Extent) -> None:
+        """A vector with one number for each place of an axis, such as a bias."""
+        self.expect(weight, [size(extent)])
+        self.bind(weight, 0, extent, "follower")
+
     def produce(self, weight: str, axis: int, count: int | None = None) -> Ids:
         """The units that an array's axis creates: new ones at its first call, the same ones at later calls."""
         shape = self.shape(weight)

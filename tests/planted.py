@@ -1,0 +1,196 @@
+"""Index bugs to plant in the rules: each must be caught by verification, or the proof is worth nothing.
+
+`PLANTED[name]` is a context manager; inside it the engine has the bug. `name` begins with the layer class whose rule is
+bent, so that a test can look for it in the models that have such a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from pruning import rules
+from pruning.rules import convolution, merge, reshaping
+from pruning.rules.trace import Trace, Value
+
+Plant = Callable[[], AbstractContextManager[None]]
+PLANTED: dict[str, Plant] = {}
+
+
+def _off_by_one(extent: Any) -> Any:
+    return np.roll(extent, 1) if isinstance(extent, np.ndarray) else extent
+
+
+@contextmanager
+def _bent_rule(key: tuple[str, str], bend: Callable[[Any], Any]) -> Iterator[None]:
+    """A rule whose outputs are bent."""
+    rule = rules.RULES[key]
+
+    def bent(op: Any, inputs: list[Value], trace: Trace) -> Any:
+        result = rule(op, inputs, trace)
+        return [bend(value) for value in result] if isinstance(result, list) else bend(result)
+
+    with patch.dict(rules.RULES, {key: bent}):
+        yield
+
+
+@contextmanager
+def _bent_bind(class_name: str, axis: int, change: str) -> Iterator[None]:
+    """A rule that binds the axis -1 or -2 of an array one off, or not at all."""
+    bind = Trace.bind
+
+    def bent(self: Trace, weight: str, at: int, extent: Any, role: Any) -> None:
+        here = self.op.class_name == class_name and (at % len(self.shape(weight))) - len(self.shape(weight)) == axis
+        if here and change == "lost" and role != "producer":
+            return
+        bind(self, weight, at, _off_by_one(extent) if here and change == "rolled" else extent, role)
+
+    with patch.object(Trace, "bind", bent):
+        yield
+
+
+@contextmanager
+def _replaced(target: Any, name: str, value: Any) -> Iterator[None]:
+    with patch.object(target, name, value):
+        yield
+
+
+def _plant(name: str, plant: Plant) -> None:
+    PLANTED[name] = plant
+
+
+def _rolled_output(value: Value) -> Value:
+    return tuple(_off_by_one(extent) for extent in value)
+
+
+# Rules that pass a tensor through are one function; it is enough to bend it for one of its classes in each family.
+_PASSED = [
+    "ReLU",
+    "BatchNormalization",
+    "MaxPooling2D",
+    "GlobalAveragePooling2D",
+    "ZeroPadding2D",
+    "UpSampling2D",
+    "Cropping2D",
+    "PReLU",
+    "Flatten",
+    "Reshape",
+    "Permute",
+    "RepeatVector",
+    "Add",
+    "Multiply",
+    "Concatenate",
+    "Dense",
+    "Conv1D",
+    "Conv2D",
+    "Conv3D",
+    "Conv2DTranspose",
+    "DepthwiseConv2D",
+    "SeparableConv2D",
+]
+for _name in _PASSED:
+    _plant(f"{_name}: output ids one off", lambda n=_name: _bent_rule(("layers", n), _rolled_output))
+for _name in ("Dense", "Conv2D", "Conv1D", "Conv3D", "Conv2DTranspose", "DepthwiseConv2D", "SeparableConv2D"):
+    for _axis in (-1, -2):
+        _plant(f"{_name}: array axis {_axis} one off", lambda n=_name, a=_axis: _bent_bind(n, a, "rolled"))
+for _name in ("BatchNormalization", "PReLU", "Dense", "Conv2D", "DepthwiseConv2D"):
+    _plant(f"{_name}: a vector is forgotten", lambda n=_name: _bent_bind(n, -1, "lost"))
+for _name in ("Dense", "Conv2D", "Conv2DTranspose", "SeparableConv2D"):
+    _axis = -1 if _name == "Conv2DTranspose" else -2
+    _plant(f"{_name}: the input axis is forgotten", lambda n=_name, a=_axis: _bent_bind(n, a, "lost"))
+
+
+def _tiled(extent: Any, times: int) -> Any:
+    return np.tile(extent, times) if isinstance(extent, np.ndarray) else extent and extent * times
+
+
+_plant("DepthwiseConv2D: multiplier before channel", lambda: _replaced(convolution, "repeated", _tiled))
+_plant("SeparableConv2D: multiplier before channel", lambda: _replaced(convolution, "repeated", _tiled))
+
+
+def _swapped(op: Any, inputs: list[Value], trace: Trace) -> Value:
+    return merge.strung(inputs[::-1], op.config["axis"], trace)
+
+
+_plant("Concatenate: the other way round", lambda: patch.dict(rules.RULES, {("layers", "Concatenate"): _swapped}))
+
+
+def _fortran(op: Any, inputs: list[Value], trace: Trace) -> Value:
+    (value,) = inputs
+    order = (value[0], *value[:0:-1])
+    return (value[0], *reshaping.reshape(order[1:], [reshaping.product(order[1:])], trace))
+
+
+_plant("Flatten: Fortran order", lambda: patch.dict(rules.RULES, {("layers", "Flatten"): _fortran}))
+
+
+def _no_transpose(op: Any, inputs: list[Value], trace: Trace) -> Value:
+    (value,) = inputs
+    return (value[0], *reshaping.reshape(value[1:], [reshaping.product(value[1:])], trace))
+
+
+_plant("Flatten: channels_first is not turned", lambda: patch.dict(rules.RULES, {("layers", "Flatten"): _no_transpose}))
+
+
+def _untied(op: Any, inputs: list[Value], trace: Trace) -> Value:
+    return max(inputs, key=len)
+
+
+for _name in ("Add", "Multiply", "Maximum", "Subtract"):
+    _plant(f"{_name}: not tied", lambda n=_name: patch.dict(rules.RULES, {("layers", n): _untied}))
+
+
+def _kept_dims(op: Any, inputs: list[Value], trace: Trace) -> Value:
+    return (inputs[0][0], *(inputs[0][axis] for axis in reversed(op.config["dims"])))
+
+
+_plant("Permute: axes reversed", lambda: patch.dict(rules.RULES, {("layers", "Permute"): _kept_dims}))
+
+
+_TIED_GROUPS = convolution.tied_groups
+
+
+def _groups_one_off(entering: Any, kernel: str, groups: int, trace: Trace) -> Any:
+    entering, filters = _TIED_GROUPS(entering, kernel, groups, trace)
+    return _off_by_one(entering), filters
+
+
+_plant("Conv2D: groups one off", lambda: _replaced(convolution, "tied_groups", _groups_one_off))
+
+
+@contextmanager
+def _no_resize(class_name: str) -> Iterator[None]:
+    resize = Trace.resize
+
+    def bent(self: Trace, key: str, value: Any) -> None:
+        if self.op.class_name != class_name:
+            resize(self, key, value)
+
+    with patch.object(Trace, "resize", bent):
+        yield
+
+
+for _name in ("Conv2D", "Dense", "Reshape", "InputLayer", "SeparableConv2D", "Conv2DTranspose"):
+    _plant(f"{_name}: config is not resized", lambda n=_name: _no_resize(n))
+
+
+@contextmanager
+def _no_pin(code: str) -> Iterator[None]:
+    pin = Trace.pin
+
+    def bent(self: Trace, value: Any, reason: str, detail: str) -> None:
+        if reason != code:
+            pin(self, value, reason, detail)
+
+    with patch.object(Trace, "pin", bent):
+        yield
+
+
+_plant("Softmax: lets units pass", lambda: _no_pin("mixes_channels"))
+_plant("UnitNormalization: an unknown layer lets units pass", lambda: _no_pin("unknown_layer"))
+_plant("Conv2D: a model's output may shrink", lambda: _no_pin("model_output"))
+_plant("Add: what meets an input may shrink", lambda: _no_pin("fixed_axis"))
