@@ -101,6 +101,7 @@ def dispose() -> None:
 def write() -> Iterator[Session]:
     """A writing transaction: commits at the end, rolls back on an exception. Keep it short: SQLite allows one."""
     with Session(engine().execution_options(writes=True), expire_on_commit=False) as session, session.begin():
+        session.connection()  # BEGIN IMMEDIATE now, not at the first statement: what comes before it is guarded, too
         yield session
 
 

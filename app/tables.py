@@ -45,6 +45,7 @@ class Leased:
 
     `token`: secret of the worker that holds the row. `fence`: number of the claim, never used twice. `attempts`: claims
     that count. `attempt_errors`: why each lost attempt was lost. `version`: changes with everything a reader can see.
+    `published_at`, `queue_deadline`: when a waiting row was announced, and until when it may wait; else NULL.
     """
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
@@ -86,8 +87,7 @@ class Model(Leased, Base):
 
     __table_args__ = (
         Index("ix_models_state_id", "state", "id"),
-        Index("ix_models_state_lease_until", "state", "lease_until"),
-        Index("ix_models_state_published_at", "state", "published_at"),
+        Index("ix_models_published_at", "published_at"),
     )
 
 
@@ -129,9 +129,8 @@ class Job(Leased, Base):
         Index("ix_jobs_state_id", "state", "id"),
         Index("ix_jobs_model_id_id", "model_id", "id"),
         Index("ix_jobs_dataset_id_id", "dataset_id", "id"),
-        Index("ix_jobs_state_lease_until", "state", "lease_until"),
-        Index("ix_jobs_state_published_at", "state", "published_at"),
-        Index("ix_jobs_state_queue_deadline", "state", "queue_deadline"),
+        Index("ix_jobs_published_at", "published_at"),
+        Index("ix_jobs_queue_deadline", "queue_deadline"),
     )
 
 

@@ -127,7 +127,6 @@ def claim(session: Session, kind: Kind[Row], id: str, worker: str, lease_seconds
             "attempts": table.attempts + 1,
             "lease_until": now(lease_seconds),
             "started_at": now(),
-            "queue_deadline": None,
         },
         detail={"worker": worker},
     )
@@ -236,16 +235,16 @@ def overdue(session: Session, kind: Kind[Row], limit: int = 100) -> list[Moved]:
 
 
 def stale(session: Session, kind: Kind[Row], older_than_seconds: float, limit: int = 100) -> list[Moved]:
-    """Waiting rows that were announced too long ago, oldest first, marked as announced now: publish them again.
+    """Waiting rows that were announced too long ago, longest first, marked as announced now: publish them again.
 
     Pass as `limit` what is missing in the broker's queue, so that announcements of a long queue do not pile up there.
     """
     table = kind.table
-    forgotten = or_(table.published_at.is_(None), table.published_at < now(-older_than_seconds))
+    forgotten = table.published_at < now(-older_than_seconds)
     query = (
         select(table.id, table.queue)
         .where(*_at(kind, "waiting"), forgotten, *_model_is_inspected(kind))
-        .order_by(table.id)
+        .order_by(table.published_at, table.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
@@ -324,9 +323,10 @@ def _move(
     rule = TRANSITIONS[transition]
     assert target in rule.targets, f"{transition} does not lead to {target}"
     state = kind.names[target]
-    left: dict[str, Any] = {}
+    # What belongs to the stage that is left goes with it. A row that comes back was claimed in time: no deadline.
+    left: dict[str, Any] = {"published_at": None, "queue_deadline": None}
     if target != "running":
-        left = {"token": None, "lease_until": None}
+        left |= {"token": None, "lease_until": None}
     if target == "waiting":
         left |= {"started_at": None, "published_at": now()}
         left |= {"phase": None, "progress": None} if kind is JOBS else {}

@@ -87,9 +87,8 @@ def upgrade() -> None:
     op.create_index("ix_jobs_dataset_id_id", "jobs", ["dataset_id", "id"], unique=False)
     op.create_index("ix_jobs_model_id_id", "jobs", ["model_id", "id"], unique=False)
     op.create_index("ix_jobs_state_id", "jobs", ["state", "id"], unique=False)
-    op.create_index("ix_jobs_state_lease_until", "jobs", ["state", "lease_until"], unique=False)
-    op.create_index("ix_jobs_state_published_at", "jobs", ["state", "published_at"], unique=False)
-    op.create_index("ix_jobs_state_queue_deadline", "jobs", ["state", "queue_deadline"], unique=False)
+    op.create_index("ix_jobs_published_at", "jobs", ["published_at"], unique=False)
+    op.create_index("ix_jobs_queue_deadline", "jobs", ["queue_deadline"], unique=False)
     op.create_table(
         "labels",
         sa.Column("key", sa.String(128), nullable=False),
@@ -147,8 +146,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_models_normalized_sha256"), "models", ["normalized_sha256"], unique=False)
     op.create_index(op.f("ix_models_sha256"), "models", ["sha256"], unique=False)
     op.create_index("ix_models_state_id", "models", ["state", "id"], unique=False)
-    op.create_index("ix_models_state_lease_until", "models", ["state", "lease_until"], unique=False)
-    op.create_index("ix_models_state_published_at", "models", ["state", "published_at"], unique=False)
+    op.create_index("ix_models_published_at", "models", ["published_at"], unique=False)
     op.create_table(
         "workers",
         sa.Column("id", sa.String(128), nullable=False),
