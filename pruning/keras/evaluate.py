@@ -233,7 +233,9 @@ def _combined(metric: str, means: Floats) -> Any:
 
 
 def _streaming(metric: Metric) -> Any:
-    return keras.metrics.deserialize(dict(metric.config)) if metric.config else keras.metrics.get(metric.name)
+    if metric.config:
+        return keras.metrics.deserialize(dict(metric.config))
+    return keras.metrics.AUC() if metric.name == "auc" else keras.metrics.get(metric.name)
 
 
 def _ratio(above: float | None, below: float | None) -> float | None:

@@ -180,7 +180,7 @@ def _told_plainly() -> Iterator[None]:
 
 def _plain(error: Exception) -> SecateurError:
     message = " ".join(str(error).split())
-    if found := re.search(r"(?:Could not locate class|Unknown layer:) '([^']+)'", message):
+    if found := re.search(r"(?:Could not locate class|Unknown layer:|Could not deserialize) '([^']+)'", message):
         return UnreadableFile(
             f"the model holds a {found[1]!r}, which Keras {keras.__version__} does not have: "
             "only classes of Keras can be loaded. Rebuild that part from Keras layers"

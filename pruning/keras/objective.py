@@ -11,7 +11,7 @@ import keras
 
 from pruning.contract.errors import DatasetMismatch, InvalidSpec
 from pruning.contract.spec import Evaluation
-from pruning.keras.data import Kind, Port, Samples, check_range
+from pruning.keras.data import Kind, Labels, Port, Samples, check_range
 
 Source = Literal["request", "compile_config", "inferred"]
 _BY_KIND: Mapping[Kind, Mapping[str, str]] = {
@@ -87,8 +87,8 @@ def resolve(
 ) -> Objective:
     """The objective for a model with these outputs on these labels.
 
-    `compiled`: the model's compile config as JSON, or None. Raises `DatasetMismatch` for labels outside the loss'
-    range, `InvalidSpec` for a loss that does not go with them.
+    `compiled`: the model's compile config as JSON, or None; what of it does not go with the labels is passed over.
+    Raises `InvalidSpec` for a requested metric that does not go with them. `check` holds labels against the result.
     """
     kinds = [labels.kind for labels in samples.labels]
     names = [port.name for port in outputs]
@@ -106,8 +106,6 @@ def resolve(
         _fitted(loss, kinds[i]) if loss else _inferred(i, outputs[i], activations[i], samples)
         for i, loss in enumerate(found)
     ]
-    for i, loss in enumerate(losses):
-        _check(loss, i, outputs[i], samples)
     metrics = _metrics(evaluation, compiled, outputs, losses, kinds)
     return Objective(tuple(losses), weights, tuple(metrics), source)
 
@@ -171,8 +169,13 @@ def _inferred(index: int, port: Port, activation: str | None, samples: Samples) 
     return Loss("mean_squared_error")
 
 
-def _check(loss: Loss, index: int, port: Port, samples: Samples) -> None:
-    labels = samples.labels[index]
+def check(objective: Objective, outputs: Sequence[Port], samples: Samples) -> None:
+    """Raises `DatasetMismatch` for labels outside a loss' range, `InvalidSpec` where the two do not go together."""
+    for index, (loss, port) in enumerate(zip(objective.losses, outputs, strict=True)):
+        _check(loss, samples.labels[index], port)
+
+
+def _check(loss: Loss, labels: Labels, port: Port) -> None:
     if loss.name in ("binary_crossentropy", "categorical_crossentropy"):
         if labels.kind == "sparse":
             raise InvalidSpec(
@@ -205,6 +208,13 @@ def _metrics(
     for index, entries in enumerate(wanted):
         for entry in entries:
             metric = _metric(entry, index, outputs[index], kinds[index])
+            if kinds[index] == "sparse" and not metric.name.startswith("sparse_") and metric.config is None:
+                if evaluation.metrics is None:
+                    continue
+                raise InvalidSpec(
+                    f"metric {entry} compares values of the output's shape {outputs[index].shape}, but the labels are "
+                    "class numbers: use accuracy or sparse_top_k_categorical_accuracy"
+                )
             label = metric.label if len(names) == 1 else f"{names[index]}_{metric.label}"
             found.append(Metric(label, metric.name, index, metric.options, metric.config))
     return list({metric.label: metric for metric in found}.values())

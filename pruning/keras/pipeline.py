@@ -15,7 +15,7 @@ from pruning import archive as archives
 from pruning import measures, planning
 from pruning.archive import Archive
 from pruning.contract.dataset import SPLITS, Split
-from pruning.contract.errors import DatasetRequired, InfeasibleTarget
+from pruning.contract.errors import DatasetMismatch, DatasetRequired, InfeasibleTarget
 from pruning.contract.inspection import Inspection
 from pruning.contract.progress import Line, Phase, Produced, Progress
 from pruning.contract.request import InspectRequest, PruneRequest
@@ -160,6 +160,8 @@ def _load(request: PruneRequest, emit: Emit, stack: ExitStack) -> _Run:
         outputs = data.ports(original)[1]
         judge = splits.get("validation") or splits.get("test") or next(iter(splits.values()))
         objective = objectives.resolve(spec.evaluation, compiled, outputs, heads.activations(case.graph), judge)
+        for samples in splits.values():
+            objectives.check(objective, outputs, samples)
     return _Run(request, emit, spec, case, original, dataset, splits, objective)
 
 
@@ -168,6 +170,8 @@ def _splits(dataset: Dataset, spec: Spec) -> dict[Split, Samples]:
     stages = spec.recovery if spec.recovery != "auto" else []
     needed: list[Split] = ["train"] if stages else []
     if any(recover.needs_labels(stage) for stage in stages):
+        if not dataset.has_labels:
+            raise DatasetMismatch("fine-tuning needs labels, the data have none (y_train, y_validation)")
         needed.append("validation")
     optional: list[Split] = [name for name in SPLITS if name != "train" and dataset.has(name)]
     return {name: dataset.split(name) for name in dict.fromkeys([*needed, *optional])}

@@ -39,12 +39,8 @@ def run(stage: FineTuneStage, context: Context) -> History:
     `patience` epochs without improvement, or when the loss is no longer finite. Seeds come from the context.
     Raises `DatasetMismatch` where there are no labels or no validation split.
     """
-    if context.objective is None or not context.train.labels:
-        raise DatasetMismatch("fine-tuning needs labels: the data have no y_train")
-    if context.validation is None:
-        raise DatasetMismatch(
-            "fine-tuning needs a validation split (x_validation, y_validation) to choose the epoch by"
-        )
+    if context.objective is None or context.validation is None or not context.train.labels:
+        raise DatasetMismatch("fine-tuning needs labels and a validation split (y_train, x_validation, y_validation)")
     keras.utils.set_random_seed(context.seed % 2**32)
     rng = np.random.default_rng(context.seed)
     step = _step(context.model, context.objective, _optimizer(stage, context), context.masks)
