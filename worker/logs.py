@@ -11,6 +11,8 @@ import structlog
 def configure(level: str) -> None:
     """Set up this process's logging, ours and that of the libraries."""
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # It complains about every connection to a broker that is a folder.
+    logging.getLogger("kombu.connection").setLevel(logging.ERROR)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -54,7 +54,11 @@ class Part:
             self._started = now
             # A session of its own: a terminal's Ctrl-C reaches the parent alone, which ends its parts in order.
             self.process = subprocess.Popen(
-                self._command, pass_fds=self._pass_fds, stdin=subprocess.DEVNULL, start_new_session=True
+                self._command,
+                pass_fds=self._pass_fds,
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr,  # stdout is for the one line that says where the service is
+                start_new_session=True,
             )
 
     def end(self, number: int) -> None:

@@ -36,6 +36,7 @@ def inspect_model(id: str) -> None:
 def arguments(settings: Settings) -> list[str]:
     """The command line of Celery's worker."""
     return [
+        "--quiet",
         "worker",
         *queue.WORKER_ARGUMENTS,
         f"--concurrency={settings.max_concurrent_jobs}",

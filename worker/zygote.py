@@ -16,7 +16,8 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from worker import parent
@@ -128,10 +129,24 @@ def start(load: Callable[[], Main]) -> None:
     serve(socket.socket(fileno=int(fd)), load())
 
 
-def _load() -> Main:
-    from worker import child
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Stderr put aside: TensorFlow greets there, whatever its log level is. An exception is still told afterwards."""
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
-    return child.main
+
+def _load() -> Main:
+    with _quiet():
+        from worker import child
+
+        return child.main
 
 
 if __name__ == "__main__":
