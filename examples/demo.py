@@ -61,7 +61,7 @@ def main() -> int:
             httpx.Client(base_url=address, timeout=60) as client,
         ):
             screen.say(f"The service answers on {address}; its API is described at {address}/docs")
-            demonstrate(client, Path(scratch), screen)
+            demonstrate(client, screen)
     except (Failed, RuntimeError, httpx.HTTPError) as error:
         screen.say(f"The demo failed: {error}")
         return 1
@@ -72,11 +72,11 @@ def main() -> int:
     return 0
 
 
-def demonstrate(client: httpx.Client, scratch: Path, screen: Screen) -> None:
+def demonstrate(client: httpx.Client, screen: Screen) -> None:
     """The demo itself: train, upload, prune twice, download, show, check."""
-    train(scratch, screen)
-    data = scratch / "digits.npz"
-    model_id = upload(client, "models", scratch / "digits.keras", screen)["id"]
+    train(OUTPUT, screen)
+    data = OUTPUT / "digits.npz"
+    model_id = upload(client, "models", OUTPUT / "digits.keras", screen)["id"]
     dataset_id = upload(client, "datasets", data, screen)["id"]
     results = {}
     for name, spec in JOBS.items():

@@ -1,0 +1,18 @@
+"""`python -m worker`: a worker alone, on a machine of its own; API, database and broker are elsewhere."""
+
+from __future__ import annotations
+
+from app.settings import get_settings
+from worker import logs
+from worker.tasks import arguments, celery
+
+
+def main() -> None:
+    """Serve the queues until a signal comes; jobs that run then go back to the queue."""
+    settings = get_settings()
+    logs.configure(settings.log_level)
+    celery.worker_main(arguments(settings))
+
+
+if __name__ == "__main__":
+    main()
