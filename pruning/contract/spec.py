@@ -31,11 +31,11 @@ class Magnitude(Record):
     """What every criterion that reads weights alone takes.
 
     `aggregation` joins the scores of a coupled unit's producers; `normalization` makes the scores of different
-    groups comparable before they compete under scope `global`.
+    groups comparable before they compete under scope `global`. `auto` is `mean` for channels, `none` for weights.
     """
 
     aggregation: Literal["mean", "max", "none"] = "mean"
-    normalization: Literal["none", "mean", "max", "standard", "sum", "lamp"] = "mean"
+    normalization: Literal["auto", "none", "mean", "max", "standard", "sum", "lamp"] = "auto"
 
 
 class L1(Magnitude):
@@ -298,7 +298,11 @@ class Spec(Record):
 
 
 def resolve(spec: Spec, *, has_data: bool, has_labels: bool) -> Spec:
-    """The spec with `recovery: "auto"` spelled out: fine-tuning with labels, BN statistics without, nothing without data."""
+    """The spec with every `auto` spelled out.
+
+    Recovery: BN statistics and fine-tuning with labels, the statistics alone without, nothing without data.
+    """
+    spec = spec.model_copy(update={"pruning": _spelled_out(spec.pruning)})
     if spec.recovery != "auto":
         return spec
     stages: list[Any] = []
@@ -307,6 +311,14 @@ def resolve(spec: Spec, *, has_data: bool, has_labels: bool) -> Spec:
     elif has_data:
         stages = [BatchNormStage(stage="batch_norm")]
     return spec.model_copy(update={"recovery": stages})
+
+
+def _spelled_out(pruning: Pruning) -> Pruning:
+    if getattr(pruning.criterion, "normalization", None) != "auto":
+        return pruning
+    normalization = "mean" if pruning.structure == "channel" else "none"
+    criterion = pruning.criterion.model_copy(update={"normalization": normalization})
+    return pruning.model_copy(update={"criterion": criterion})
 
 
 def needs_data(spec: Spec) -> str | None:

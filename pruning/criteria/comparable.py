@@ -15,7 +15,7 @@ Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
 Floats: TypeAlias = NDArray[np.floating[Any]]
 Aggregation = Literal["mean", "max", "none"]
-Normalization = Literal["none", "mean", "max", "standard", "sum", "lamp"]
+Normalization = Literal["auto", "none", "mean", "max", "standard", "sum", "lamp"]
 
 
 def by_group(
@@ -63,7 +63,7 @@ def aggregate(evidence: Sequence[Floats], how: Aggregation) -> Floats:
 def normalize(scores: Floats, how: Normalization) -> Floats:
     """Scores of one group (or one kernel, of any shape) on a scale common to all; the order within it stays.
 
-    `mean`, `max`, `sum`: divided by it. `standard`: minus the mean, over the standard deviation. `lamp`: see `lamp`.
+    `mean` (also `auto`), `max`, `sum`: divided by it. `standard`: minus the mean, over the standard deviation. `lamp`: see `lamp`.
     Scores that are all zero (for `standard`: all equal) become zeros.
     """
     if how == "none" or not scores.size:

@@ -140,7 +140,8 @@ def opened(source: Path | str | Arrays, model: keras.Model) -> Iterator[Dataset]
 def ports(model: keras.Model) -> tuple[list[Port], list[Port]]:
     """The model's inputs and outputs; outputs bear the names of the layers that make them."""
     inputs = [Port(tensor.name, tuple(tensor.shape[1:]), str(tensor.dtype)) for tensor in model.inputs]
-    names = list(model.output_names)
+    sequential = isinstance(model, keras.Sequential)
+    names = [model.layers[-1].name] if sequential else list(model.output_names)
     outputs = [
         Port(name, tuple(tensor.shape[1:]), str(tensor.dtype))
         for name, tensor in zip(names, model.outputs, strict=True)

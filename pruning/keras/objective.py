@@ -141,8 +141,8 @@ def _named(entry: Any, options: Sequence[str]) -> tuple[str, dict[str, Any]]:
 
 
 def _snake(name: str) -> str:
-    name = name.replace("KLD", "Kld").replace("AUC", "Auc")
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    return name.lower()
 
 
 def _fitted(loss: Loss, kind: Kind) -> Loss:
