@@ -152,7 +152,6 @@ class _Builder:
         self.mentions: list[tuple[tuple[str | int, ...], int]] = []
         self.unknown: list[str] = []
         self.calls: dict[str, int] = {}
-        self.shared: dict[Any, _Place] = {}
 
     def tensor(self, shape: Shape | None = None) -> int:
         self.shapes.append(shape)
@@ -180,10 +179,6 @@ class _Builder:
                 path = f"{path}_{used[path]}" if used[path] else path
             found = place.layer(name, path, index)
             found = _Place(found.name, found.path if path else "", found.location)
-            # A layer object that lives in two models is written once, where it is met first.
-            if layer.get("shared_object_id") is not None:
-                first = self.shared.setdefault(layer["shared_object_id"], found)
-                found = _Place(found.name, first.path, found.location)
             places.append(found)
             if not is_model(layer):
                 self.layers.setdefault(found.name, Layer(found.name, layer["class_name"], found.path, found.location))

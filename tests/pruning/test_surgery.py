@@ -1,9 +1,19 @@
 from __future__ import annotations
 
+import copy
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from pruning import archive as archives
+from pruning import surgery
 from pruning.contract.errors import ContradictorySpec, VerificationFailed
 from tests import equivalence, graphs, planted, random_graphs
 
@@ -65,3 +75,113 @@ def _catches(model: str, plant: planted.Plant) -> bool:
         except (VerificationFailed, ContradictorySpec, ValueError, UserWarning):
             return True
     return found > TOLERANCE or "shape_mismatch" in barriers
+
+
+@pytest.mark.parametrize("name", ["residual", "concatenate_into_flatten", "depth_multiplier"])
+@pytest.mark.parametrize("share", [0.01, 0.99])
+def test_from_one_unit_to_all_but_one(name: str, share: float) -> None:
+    proof = equivalence.zoo(name)
+    found, _ = proof.differences(equivalence.some_units(proof.units, 1, share))
+    assert found < TOLERANCE
+
+
+def test_nothing_removed_changes_nothing_but_what_is_dropped() -> None:
+    proof = equivalence.zoo("residual")
+    same = surgery.apply(proof.archive, proof.graph, proof.units, [])
+    assert same.arrays.keys() == proof.archive.arrays.keys()
+    for path, array in same.arrays.items():
+        np.testing.assert_array_equal(array, proof.archive.arrays[path])
+    assert "build_config" not in json.dumps(same.config)
+
+
+def test_what_is_kept_is_the_original_to_the_bit() -> None:
+    proof = equivalence.zoo("residual")
+    group = proof.units.groups[0]
+    pruned = surgery.apply(proof.archive, proof.graph, proof.units, group.units[[1, 4]])
+    keep = [0, 2, 3, 5]
+    before, after = proof.archive.arrays, pruned.arrays
+    np.testing.assert_array_equal(after["layers/conv2d/vars/0"], before["layers/conv2d/vars/0"][..., keep])
+    np.testing.assert_array_equal(after["layers/conv2d_1/vars/0"], before["layers/conv2d_1/vars/0"][:, :, keep])
+    np.testing.assert_array_equal(
+        after["layers/batch_normalization/vars/3"], before["layers/batch_normalization/vars/3"][keep]
+    )
+
+
+def test_a_group_may_not_be_emptied() -> None:
+    proof = equivalence.zoo("residual")
+    with pytest.raises(ContradictorySpec, match="at least one"):
+        surgery.apply(proof.archive, proof.graph, proof.units, proof.units.groups[1].units)
+
+
+def test_units_behind_a_barrier_may_not_go() -> None:
+    proof = equivalence.zoo("residual")
+    (group,) = [group for group in proof.units.groups if group.id == "dense"]
+    with pytest.raises(ContradictorySpec, match="softmax"):
+        surgery.apply(proof.archive, proof.graph, proof.units, group.units[:1])
+
+
+@pytest.mark.parametrize("removed", [[-1], [10**6]])
+def test_unknown_unit_ids_are_refused(removed: list[int]) -> None:
+    proof = equivalence.zoo("residual")
+    with pytest.raises(ContradictorySpec, match="unit ids"):
+        surgery.apply(proof.archive, proof.graph, proof.units, removed)
+
+
+def test_surgery_is_pure() -> None:
+    proof = equivalence.zoo("nested")
+    config = copy.deepcopy(proof.archive.config)
+    arrays = {path: array.copy() for path, array in proof.archive.arrays.items()}
+    removed = equivalence.some_units(proof.units)
+    first = surgery.apply(proof.archive, proof.graph, proof.units, removed)
+    surgery.mask(proof.archive.arrays, proof.units, removed)
+    second = surgery.apply(proof.archive, proof.graph, proof.units, removed)
+    assert proof.archive.config == config
+    for path, array in arrays.items():
+        np.testing.assert_array_equal(proof.archive.arrays[path], array)
+    assert first.config == second.config
+    for path, array in first.arrays.items():
+        np.testing.assert_array_equal(array, second.arrays[path])
+
+
+def test_a_plan_and_its_units_are_one() -> None:
+    units = equivalence.zoo("inception").units
+    removed = np.sort(equivalence.some_units(units))
+    plan = surgery.plan_of(removed, units)
+    np.testing.assert_array_equal(surgery.removed_of(plan, units), removed)
+    assert {group.id for group in plan.groups} == {group.id for group in units.groups if group.barrier is None}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"id": "nobody"}, {"width": 99}, {"keep": [0, 77]}],
+)
+def test_a_plan_of_another_model_is_refused(change: dict[str, Any]) -> None:
+    units = equivalence.zoo("inception").units
+    plan = surgery.plan_of([], units)
+    other = plan.model_copy(update={"groups": [plan.groups[0].model_copy(update=change)]})
+    with pytest.raises(ContradictorySpec):
+        surgery.removed_of(other, units)
+
+
+def test_a_pruned_model_is_pruned_again() -> None:
+    proof = equivalence.zoo("mobile_net")
+    once = surgery.apply(proof.archive, proof.graph, proof.units, equivalence.some_units(proof.units, 0, 0.3))
+    again = equivalence.Proof(once)
+    found, power = again.differences()
+    assert found < TOLERANCE < power
+
+
+def test_a_pruned_file_trains_on_and_stays_compiled(tmp_path: Path) -> None:
+    model = graphs.build("squeeze_excite")
+    model.compile("sgd", "mse", metrics=["mae"])
+    archive = equivalence.archived(model)
+    graph, units = equivalence.traced(archive)
+    archives.write(tmp_path / "p.keras", surgery.apply(archive, graph, units, equivalence.some_units(units)))
+    with warnings.catch_warnings():
+        # Keras says that the optimizer starts anew.
+        warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
+        pruned = keras.saving.load_model(tmp_path / "p.keras")
+    before = [weight.numpy() for weight in pruned.trainable_weights]
+    pruned.fit(np.ones((4, 6, 6, 3)), np.ones((4, 3)), verbose=0)
+    assert any((a != b.numpy()).any() for a, b in zip(before, pruned.trainable_weights, strict=True))
+    assert pruned.count_params() < model.count_params()

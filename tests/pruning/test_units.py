@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+from pruning.contract.errors import VerificationFailed
+from pruning.units import Group, Units
+from tests import equivalence
+from tests import graphs as zoo
+
+
+def _units(name: str) -> Units:
+    return equivalence.zoo(name).units
+
+
+def _macs(units: Units) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for cost in units.costs:
+        found[cost.layer] = found.get(cost.layer, 0) + cost.multiplier * prod(len(ids) for ids in cost.axes)
+    return found
+
+
+def _group(units: Units, layer: str) -> Group:
+    (group,) = [group for group in units.groups if layer in group.producers]
+    return group
+
+
+def _of(model: keras.Model) -> Units:
+    return equivalence.traced(equivalence.archived(model))[1]
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_groups_part_the_units(name: str) -> None:
+    units = _units(name)
+    ids = np.concatenate([group.units for group in units.groups])
+    np.testing.assert_array_equal(np.sort(ids), np.arange(units.count))
+    assert len({group.id for group in units.groups}) == len(units.groups)
+    for group in units.groups:
+        assert group.id.split("#")[0] == group.producers[0]
+        assert set(group.producers) <= set(group.layers)
+        assert (group.coupled_because is None) == (len(group.producers) == 1)
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_every_array_of_a_resized_layer_is_bound_and_fits(name: str) -> None:
+    units = _units(name)
+    for axis in units.axes:
+        assert len(axis.ids) == units.sizes[axis.weight][axis.axis]
+    bound = {axis.weight for axis in units.axes}
+    for entry in units.layers:
+        if entry.name in units.widths and entry.class_name != "UnitNormalization":
+            assert set(entry.weights) <= bound, entry.name
+
+
+def test_parameters_and_order_are_those_of_keras() -> None:
+    for name in ("mobile_net", "nested_shared", "many_ports"):
+        model, units = zoo.build(name), _units(name)
+        assert sum(prod(shape) for shape in units.sizes.values()) == model.count_params()
+
+
+def test_optimizer_state_is_no_weight() -> None:
+    model = zoo.build("dense_stack")
+    model.compile("adam", "mse")
+    archive = equivalence.archived(model)
+    assert "optimizer/vars/0" in archive.arrays
+    units = equivalence.traced(archive)[1]
+    assert sum(prod(shape) for shape in units.sizes.values()) == model.count_params()
+
+
+def test_macs_of_lenet_by_hand() -> None:
+    assert _macs(_units("lenet")) == {
+        "conv2d": 14 * 14 * 5 * 5 * 1 * 6,
+        "conv2d_1": 5 * 5 * 3 * 3 * 6 * 8,
+        "dense": 2 * 2 * 8 * 12,
+        "dense_1": 12 * 10,
+    }
+
+
+def test_macs_of_depthwise_and_separable_by_hand() -> None:
+    assert _macs(_units("separable")) == {
+        "separable_conv2d": 6 * 6 * (3 * 3 * 3 + 3 * 5),
+        "separable_conv2d_1": 3 * 3 * (3 * 3 * 5 * 2 + 10 * 6),
+        "dense": 6 * 3,
+    }
+    assert _macs(_units("depth_multiplier")) == {
+        "conv2d": 36 * 9 * 2 * 5,
+        "depthwise_conv2d": 16 * 9 * 10,
+        "conv2d_1": 16 * 9 * 10 * 4,
+        "dense": 12,
+    }
+
+
+def test_macs_of_grouped_transposed_and_shared_by_hand() -> None:
+    grouped = _macs(_units("grouped"))
+    assert grouped["conv2d_1"] == 36 * 9 * (12 // 4) * 8
+    assert grouped["conv2d_2"] == 36 * 9 * (8 // 2) * 6
+    assert _macs(_units("transposed"))["conv2d_transpose"] == 5 * 6 * 3 * 2 * 2 * 6
+    # Called twice: 6x6 positions each.
+    assert _macs(_units("shared_convolution"))["first"] == 2 * 36 * 9 * 3 * 6
+
+
+def test_macs_count_unknown_sizes_as_one_and_every_position_of_a_dense() -> None:
+    assert _macs(_units("variable_length"))["conv1d"] == 3 * 3 * 6
+    assert _macs(_units("token_mixer"))["dense"] == 6 * 4 * 7
+
+
+def test_macs_through_one_element_of_a_kernel() -> None:
+    for cost in _units("lenet").costs:
+        total = cost.multiplier * prod(len(ids) for ids in cost.axes)
+        assert total == cost.per_element * prod(_units("lenet").sizes[cost.weight or ""])
+
+
+def test_a_sum_couples_and_says_so() -> None:
+    group = _group(_units("residual"), "conv2d")
+    assert group.producers == ("conv2d", "conv2d_2")
+    assert group.coupled_because == "Add 'add' needs them alike"
+    assert "batch_normalization" in group.layers
+
+
+def test_a_concatenation_strings_units_in_order() -> None:
+    units = _units("inception")
+    (axis,) = [axis for axis in units.axes if axis.weight == "layers/conv2d_5/vars/0" and axis.role == "consumer"]
+    branches = [units.widths[name] for name in ("conv2d_1", "conv2d_3")]
+    expected = np.concatenate([*branches, units.widths["conv2d"], units.widths["conv2d_4"]])
+    np.testing.assert_array_equal(axis.ids, expected)
+
+
+def test_a_concatenation_that_meets_a_sum_makes_two_groups_with_one_first_producer() -> None:
+    units = _units("concatenate_into_sum")
+    summed = [group for group in units.groups if "conv2d_2" in group.producers]
+    assert [group.producers for group in summed] == [("conv2d", "conv2d_2"), ("conv2d_1", "conv2d_2")]
+    assert [len(group.units) for group in summed] == [3, 4]
+
+
+def test_flatten_repeats_units_for_every_position() -> None:
+    units = _units("built_without_input")
+    (axis,) = [axis for axis in units.axes if axis.weight == "layers/dense/vars/0" and axis.role == "consumer"]
+    np.testing.assert_array_equal(axis.ids, np.tile(units.widths["conv2d"], 16))
+
+
+def test_a_depth_multiplier_repeats_each_channel() -> None:
+    units = _units("depth_multiplier")
+    np.testing.assert_array_equal(units.widths["depthwise_conv2d"], np.repeat(units.widths["conv2d"], 2))
+
+
+def test_groups_of_a_convolution_stay_alike() -> None:
+    units = _units("grouped")
+    ids = units.widths["conv2d_1"].reshape(4, 2)
+    assert (ids == ids[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "code"),
+    [
+        ("residual", "dense", "mixes_channels"),
+        ("hidden_output", "conv2d", "model_output"),
+        ("residual_on_input", "conv2d", "fixed_axis"),
+        ("softmax_inside", "conv2d", "mixes_channels"),
+        ("softmax_inside", "conv2d_2", "mixes_channels"),
+        ("unknown_inside", "conv2d", "unknown_layer"),
+        ("permuted_onto_space", "conv2d", "mixes_channels"),
+        ("spatial_gate", "conv2d_1", "broadcast"),
+        ("token_mixer", "dense_1", "fixed_axis"),
+    ],
+)
+def test_barriers_and_their_reasons(name: str, layer: str, code: str) -> None:
+    units = _units(name)
+    barrier = _group(units, layer).barrier
+    assert barrier is not None
+    assert barrier.code == code
+    assert barrier in units.barriers
+    assert barrier.detail
+
+
+def test_softmax_over_space_and_its_neighbours_stay_prunable() -> None:
+    assert _group(_units("softmax_inside"), "conv2d_1").barrier is None
+
+
+def test_a_user_class_with_the_name_of_one_of_keras_is_a_barrier() -> None:
+    class Dense(L.Layer):
+        def call(self, x: Any) -> Any:
+            return keras.ops.flip(x, axis=-1)
+
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, L.Dense(2)(Dense(name="mine")(L.Dense(5, name="before")(inputs))))
+    barrier = _group(_of(model), "before").barrier
+    assert barrier is not None
+    assert (barrier.layer, barrier.code) == ("mine", "unknown_layer")
+
+
+def test_a_lambda_is_a_barrier() -> None:
+    inputs = keras.Input((4,))
+    x = L.Lambda(keras.ops.flip, name="flip")(L.Dense(5, name="before")(inputs))
+    barrier = _group(_of(keras.Model(inputs, L.Dense(2)(x))), "before").barrier
+    assert barrier is not None
+    assert barrier.layer == "flip"
+
+
+def test_a_custom_activation_is_a_barrier() -> None:
+    @keras.saving.register_keras_serializable()
+    def turned(x: Any) -> Any:
+        return x[:, ::-1]
+
+    inputs = keras.Input((4,))
+    x = L.Dense(5, activation=turned, name="before")(inputs)
+    barrier = _group(_of(keras.Model(inputs, L.Dense(2)(x))), "before").barrier
+    assert barrier is not None
+    assert barrier.code == "unknown_activation"
+
+
+def test_arrays_of_another_shape_are_refused() -> None:
+    proof = equivalence.zoo("lenet")
+    arrays = dict(proof.archive.arrays)
+    arrays["layers/conv2d_1/vars/0"] = arrays["layers/conv2d_1/vars/0"][:, :, :-1]
+    from pruning import units
+
+    with pytest.raises(VerificationFailed, match="conv2d_1"):
+        units.find(proof.graph, arrays)
+    del arrays["layers/conv2d_1/vars/0"]
+    with pytest.raises(VerificationFailed, match="lacks"):
+        units.find(proof.graph, arrays)
+
+
+def test_resnet8() -> None:
+    from pathlib import Path
+
+    path = Path(__file__).parents[2].parent / "shared" / "data" / "resnet8_cifar10.h5"
+    if not path.exists():
+        pytest.skip(f"the public test data is not there: {path}")
+    keras.backend.clear_session()
+    units = _of(keras.models.load_model(path, compile=False))
+    assert sum(_macs(units).values()) == 12_501_632
+    assert sum(prod(shape) for shape in units.sizes.values()) == 78_666
