@@ -1,0 +1,84 @@
+"""What FastAPI cannot see of our bodies, said to OpenAPI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from app.http.problems import Problem
+
+_REF = "#/components/schemas/{model}"
+_bodies: dict[str, type[BaseModel]] = {"Problem": Problem}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+def json_body(kind: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+    """The `openapi_extra` of an operation that takes this record as JSON."""
+    _bodies[kind.__name__] = kind
+    schema = {"schema": {"$ref": _REF.format(model=kind.__name__)}}
+    return {"requestBody": {"required": required, "content": {"application/json": schema}}}
+
+
+def _form(**fields: dict[str, Any]) -> dict[str, Any]:
+    file = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+    shared = {
+        "name": {"type": "string", "maxLength": 256},
+        "labels": {"type": "string", "description": "JSON: an object of texts"},
+        "sha256": {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"},
+    }
+    return {"schema": {"type": "object", "required": ["file"], "properties": {"file": file, **shared, **fields}}}
+
+
+_ARCHITECTURE = {"type": "string", "description": "JSON of the architecture, beside a file of weights alone"}
+UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {"multipart/form-data": _form(), "application/octet-stream": _BINARY},
+    }
+}
+_FROM_ARTIFACT = {
+    "type": "object",
+    "required": ["artifact_id"],
+    "additionalProperties": False,
+    "properties": {
+        "artifact_id": {"type": "string"},
+        "name": {"type": ["string", "null"], "maxLength": 256},
+        "labels": {"type": "object", "additionalProperties": {"type": "string", "maxLength": 256}},
+    },
+}
+UPLOAD_MODEL = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": _form(architecture=_ARCHITECTURE),
+            "application/octet-stream": _BINARY,
+            "application/json": {"schema": _FROM_ARTIFACT},
+        },
+    }
+}
+
+
+def install(app: FastAPI) -> None:
+    """Give the app its OpenAPI document, made on first use."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            _, bodies = models_json_schema([(kind, "validation") for kind in _bodies.values()], ref_template=_REF)
+            schemas = made.setdefault("components", {}).setdefault("schemas", {})
+            for name, schema in bodies["$defs"].items():
+                schemas.setdefault(name, schema)
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
