@@ -41,8 +41,8 @@ def parse(name: str) -> tuple[str, Split | None, str | None] | None:
 def describe(arrays: list[Array]) -> DatasetDescription:
     """The splits that these arrays make.
 
-    Raises `DatasetMismatch`, naming the array, for unknown names, no inputs, lengths that differ within a split, labels in
-    one split and not in another, different inputs in different splits, dtypes that are not numbers.
+    Raises `DatasetMismatch`, naming the array, for unknown names, no inputs, lengths that differ within a split, labels
+    in one split and not in another, different inputs in different splits, dtypes that are not numbers.
     """
     counts: dict[Split | None, dict[str, int]] = {}
     ports: dict[Split | None, set[str]] = {}

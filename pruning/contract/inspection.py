@@ -45,7 +45,7 @@ class BarrierInfo(Record):
 
 
 class Inspection(Record):
-    """A model's description; `macs` for one sample, unknown dimensions counted as 1 and named in `unknown_dimensions`."""
+    """A model's description; `macs` for one sample; `unknown_dimensions` count as 1 there."""
 
     keras_version: str
     inputs: list[Tensor]

@@ -18,7 +18,7 @@ class LatencyFigure(Record):
 
 
 class MeasureSet(Record):
-    """What one model costs. Bytes are those of the file; `sparsity` counts all weights, `prunable_sparsity` the kernels."""
+    """What one model costs. Bytes are the file's; `sparsity` counts all weights, `prunable_sparsity` the kernels."""
 
     parameters: int
     nonzero_parameters: int

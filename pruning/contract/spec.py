@@ -133,7 +133,7 @@ Schedule = Annotated[OneShot, Field(discriminator="name")]
 
 
 class Constraints(Record):
-    """What holds for every group: widths in multiples of `round_to`, at least `min_units`, at most `max_ratio` removed."""
+    """What holds for every group: widths in multiples of `round_to`, `min_units` at least, `max_ratio` removed at most."""
 
     round_to: Annotated[int, Field(ge=1, le=1024)] = 1
     min_units: Annotated[int, Field(ge=1)] = 1

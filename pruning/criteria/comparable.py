@@ -63,8 +63,8 @@ def aggregate(evidence: Sequence[Floats], how: Aggregation) -> Floats:
 def normalize(scores: Floats, how: Normalization) -> Floats:
     """Scores of one group (or one kernel, of any shape) on a scale common to all; the order within it stays.
 
-    `mean` (also `auto`), `max`, `sum`: divided by it. `standard`: minus the mean, over the standard deviation. `lamp`: see `lamp`.
-    Scores that are all zero (for `standard`: all equal) become zeros.
+    `mean` (also `auto`), `max`, `sum`: divided by it. `standard`: minus the mean, over the standard deviation. `lamp`:
+    see `lamp`. Scores that are all zero (for `standard`: all equal) become zeros.
     """
     if how == "none" or not scores.size:
         return scores
