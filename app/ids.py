@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
 from uuid_utils import uuid7
 
-Prefix = Literal["mdl", "dst", "job", "art"]
+from pruning.contract.errors import FieldError, NotFound
+
+Prefix = Literal["mdl", "dst", "job", "art", "evt"]
+_NOUNS: dict[Prefix, str] = {"mdl": "model", "dst": "data set", "job": "job", "art": "artifact", "evt": "event"}
 
 
 def new(prefix: Prefix) -> str:
     """A new id, e.g. `job_0190b0a4c5d67def8123456789abcdef`; ids of one prefix sort by millisecond of creation."""
     return f"{prefix}_{uuid7().hex}"
+
+
+def check(prefix: Prefix, identifier: str, field: str | None = None) -> str:
+    """The id, if `new` could have made it. Raises `NotFound`, naming the field of the body that it came in."""
+    if re.fullmatch(rf"{prefix}_[0-9a-f]{{32}}", identifier) is None:
+        raise not_found(prefix, identifier, field)
+    return identifier
+
+
+def not_found(prefix: Prefix, identifier: str, field: str | None = None) -> NotFound:
+    """The error for an id that nothing has."""
+    detail = f"there is no {_NOUNS[prefix]} {identifier[:80]!r}"
+    return NotFound(detail, errors=[FieldError(path=field, code="not_found", detail=detail)] if field else ())
 
 
 def created_at(identifier: str) -> datetime:

@@ -23,7 +23,10 @@ class DatasetView(DatasetDescription):
     created_at: AwareDatetime
 
 
+_OWN = [name for name in DatasetView.model_fields if name not in DatasetDescription.model_fields]
+
+
 def view(dataset: Dataset) -> dict[str, Any]:
     """The body of a data set."""
-    own = set(DatasetView.model_fields) - set(DatasetDescription.model_fields)
-    return plain({**{name: getattr(dataset, name) for name in sorted(own)}, **dataset.description})
+    own = {name: getattr(dataset, name) for name in _OWN}
+    return plain({"id": dataset.id, **own, **dataset.description})

@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from pruning.contract.errors import (
     BY_CODE,
@@ -124,10 +125,18 @@ def _on_bad_parameter(_: Request, error: Exception) -> Response:
 def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_offered(request))
     kind = _BY_STATUS.get(error.status_code, MalformedRequest if error.status_code < 500 else SecateurError)
     what = f"{request.method} {request.url.path}"
-    detail = {404: f"there is nothing at {what}", 405: f"{what} is not offered; Allow: {headers.get('allow', '')}"}
+    detail = {404: f"there is nothing at {what}", 405: f"{what} is not offered; only {headers.get('Allow')}"}
     return response(kind(detail.get(error.status_code, error.detail)), headers)
+
+
+def _offered(request: Request) -> list[str]:
+    """Every method that the path takes; Starlette names those of the first route alone."""
+    matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in matching for method in getattr(route, "methods", None) or ()})
 
 
 def _on_disconnect(_: Request, __: Exception) -> Response:

@@ -29,7 +29,7 @@ class SecateurError(Exception):
     """The service met an error that it has no name for."""
 
     code: ClassVar[str] = "internal_error"
-    status: ClassVar[int] = 500
+    status: int = 500
 
     def __init__(
         self, detail: str | None = None, *, errors: Sequence[FieldError] = (), **extra: Any
@@ -171,6 +171,12 @@ class QuotaExceeded(SecateurError):
     """Too many requests or resources."""
 
     code, status = "quota_exceeded", 429
+
+
+class Unavailable(SecateurError):
+    """The service cannot answer just now."""
+
+    code, status = "unavailable", 503
 
 
 class OutOfStorage(SecateurError):
