@@ -127,8 +127,8 @@ class Job(Leased, Base):
 
     __table_args__ = (
         Index("ix_jobs_state_id", "state", "id"),
-        Index("ix_jobs_model_id_id", "model_id", "id"),
-        Index("ix_jobs_dataset_id_id", "dataset_id", "id"),
+        Index("ix_jobs_model_id_state_id", "model_id", "state", "id"),
+        Index("ix_jobs_dataset_id_state", "dataset_id", "state"),
         Index("ix_jobs_published_at", "published_at"),
         Index("ix_jobs_queue_deadline", "queue_deadline"),
     )

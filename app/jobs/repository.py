@@ -78,14 +78,9 @@ def version(session: Session, id: str) -> tuple[int, str]:
     return found.version, found.state
 
 
-def page(session: Session, wanted: Filter, *, model_id: str | None = None, dataset_id: str | None = None) -> Page[Job]:
+def page(session: Session, wanted: Filter) -> Page[Job]:
     """One page of jobs, newest first."""
-    extra = []
-    if model_id is not None:
-        extra.append(Job.model_id == model_id)
-    if dataset_id is not None:
-        extra.append(Job.dataset_id == dataset_id)
-    return page_of(session, Job, "job", wanted, *extra)
+    return page_of(session, Job, "job", wanted)
 
 
 def waiting_for(session: Session, model_id: str) -> list[Moved]:
@@ -97,7 +92,7 @@ def waiting_for(session: Session, model_id: str) -> list[Moved]:
 def unfinished(session: Session, *, model_id: str | None = None, dataset_id: str | None = None) -> bool:
     """Whether a queued or running job needs this model or this data set."""
     needs = Job.model_id == model_id if model_id is not None else Job.dataset_id == dataset_id
-    return bool(session.scalar(select(exists().where(needs, Job.state.not_in(FINISHED)))))
+    return bool(session.scalar(select(exists().where(needs, Job.state.in_(("queued", "running"))))))
 
 
 def delete(session: Session, id: str) -> Sequence[str]:

@@ -224,8 +224,8 @@ def expire(session: Session, kind: Kind[Row], max_attempts: int, limit: int = 10
 def overdue(session: Session, kind: Kind[Row], limit: int = 100) -> list[Moved]:
     """Rows that waited longer than their limit fail with `queue_time_limit`."""
     table = kind.table
-    late = table.queue_deadline <= now()
-    query = select(table.id, table.queue).where(*_at(kind, "waiting"), late).limit(limit)
+    late = table.queue_deadline <= now()  # waiting rows alone have one, and its index finds them
+    query = select(table.id, table.queue).where(late).limit(limit)
     error = QueueTimeLimit().body()
     return [
         Moved(id, kind.names["failed"], queue)
@@ -240,10 +240,10 @@ def stale(session: Session, kind: Kind[Row], older_than_seconds: float, limit: i
     Pass as `limit` what is missing in the broker's queue, so that announcements of a long queue do not pile up there.
     """
     table = kind.table
-    forgotten = table.published_at < now(-older_than_seconds)
+    forgotten = table.published_at < now(-older_than_seconds)  # waiting rows alone have one, as above
     query = (
         select(table.id, table.queue)
-        .where(*_at(kind, "waiting"), forgotten, *_model_is_inspected(kind))
+        .where(forgotten, *_model_is_inspected(kind))
         .order_by(table.published_at, table.id)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -84,8 +84,8 @@ def upgrade() -> None:
         sa.Column("finished_at", Time, nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
-    op.create_index("ix_jobs_dataset_id_id", "jobs", ["dataset_id", "id"], unique=False)
-    op.create_index("ix_jobs_model_id_id", "jobs", ["model_id", "id"], unique=False)
+    op.create_index("ix_jobs_dataset_id_state", "jobs", ["dataset_id", "state"], unique=False)
+    op.create_index("ix_jobs_model_id_state_id", "jobs", ["model_id", "state", "id"], unique=False)
     op.create_index("ix_jobs_state_id", "jobs", ["state", "id"], unique=False)
     op.create_index("ix_jobs_published_at", "jobs", ["published_at"], unique=False)
     op.create_index("ix_jobs_queue_deadline", "jobs", ["queue_deadline"], unique=False)

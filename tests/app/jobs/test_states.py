@@ -287,7 +287,7 @@ def test_stale_rows_are_announced_again_oldest_first_and_not_twice(database: Set
         ids = [rows.job(session, model).id for _ in range(5)]
         claimed(session, JOBS, ids[1])
         assert states.stale(session, JOBS, 30) == []
-        session.execute(update(Job).values(published_at=db.now(-31)))
+        session.execute(update(Job).where(Job.state == "queued").values(published_at=db.now(-31)))
         first = states.stale(session, JOBS, 30, limit=2)
         assert [row.id for row in first] == [ids[0], ids[2]]
         assert [row.id for row in states.stale(session, JOBS, 30)] == [ids[3], ids[4]]
