@@ -107,7 +107,7 @@ def upload(client: httpx.Client, kind: str, path: Path, screen: Screen) -> dict[
         with path.open("rb") as file, screen.progress(f"Uploading {path.name}") as show:
             while piece := file.read(2**16):
                 yield piece
-                show(file.tell(), size, "bytes")
+                show(file.tell(), size, f"{size:,} bytes")
 
     sent = client.put(
         f"/v1/{kind}", params={"filename": path.name}, content=pieces(), headers={"Content-Length": str(size)}
@@ -122,8 +122,8 @@ def run(client: httpx.Client, spec: Mapping[str, Any], screen: Screen) -> dict[s
         while job["state"] not in FINISHED:
             time.sleep(0.25)
             job = answer(client.get(job["urls"]["self"]))
-            progress = job["progress"] or {"completed": 0, "total": 0, "unit": ""}
-            show(progress["completed"], progress["total"], f"{job['phase'] or job['state']}, {progress['unit']}")
+            progress = job["progress"] or {"completed": 0, "total": 0}
+            show(progress["completed"], progress["total"], job["phase"] or job["state"])
     if job["state"] != "succeeded":
         raise Failed(f"the job {job['name']} {job['state']}: {job['error']}")
     return job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 Show = Callable[[int, int, str], None]
+PAUSE_SECONDS = 5
 
 
 class Screen:
@@ -25,7 +27,7 @@ class Screen:
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Show]:
-        """A bar that `show(completed, total, words)` moves; without a terminal a line whenever the words change."""
+        """A bar that `show(completed, total, words)` moves; without a terminal a line now and then."""
         if not self._console.is_terminal:
             yield self._plain(title)
             return
@@ -41,18 +43,18 @@ class Screen:
             bars.update(task, completed=1, total=1)
 
     def _plain(self, title: str) -> Show:
-        last = ""
+        last, said = "", 0.0
 
         def show(completed: int, total: int, words: str) -> None:
-            nonlocal last
-            line = f"{title}: {words}" if words == "bytes" else f"{title}: {completed}/{total} {words}"
-            if line != last:
-                self.say(line)
-                last = line
+            nonlocal last, said
+            if words != last or time.monotonic() > said + PAUSE_SECONDS:
+                self.say(f"{title}: {words}" + (f", {completed} of {total}" if total else ""))
+                last, said = words, time.monotonic()
 
         return show
 
 
+SIDES = ("before", "after")
 ROWS = {
     "parameters": "parameters",
     "not zero": "nonzero_parameters",
@@ -63,14 +65,18 @@ ROWS = {
 
 
 def print_table(results: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print the original beside what each job made of it."""
+    """Print the original beside what each job made of it, and what the jobs warn of."""
     table = Table(title="Before and after", title_justify="left")
     table.add_column("")
     for name in ("original", *results):
         table.add_column(name, justify="right")
     for row in rows(list(results.values())):
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for name, result in results.items():
+        for warning in result["warnings"]:
+            console.print(f"{name}: {warning['detail']}", markup=False, highlight=False, soft_wrap=True)
 
 
 def rows(results: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
@@ -78,7 +84,8 @@ def rows(results: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
     sets = [results[0]["measures"]["before"], *(result["measures"]["after"] for result in results)]
     for label, key in ROWS.items():
         yield label, *(f"{measures[key]:,}" for measures in sets)
-    yield "latency, ms (median)", *(f"{measures['latency_ms'][0]['median']:.2f}" for measures in sets)
+    latencies = [{side: result["measures"][side]["latency_ms"][0]["median"] for side in SIDES} for result in results]
+    yield "latency in ms, of the original", "", *(f"{pair['after']:.2f} of {pair['before']:.2f}" for pair in latencies)
     for split in ("validation", "test"):
         metrics = [result["recovery"][split]["metrics"]["accuracy"] for result in results]
         accuracies = [metrics[0]["original"], *(metric["recovered"] for metric in metrics)]
