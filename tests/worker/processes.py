@@ -15,13 +15,13 @@ def runs(pid: int) -> bool:
         return False
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> bool:
+def wait_until(true: Callable[[], bool], seconds: float = 20.0, pause: float = 0.02) -> bool:
     """Whether it becomes true within these seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if true():
             return True
-        time.sleep(0.02)
+        time.sleep(pause)
     return true()
 
 
