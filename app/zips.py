@@ -58,11 +58,14 @@ class Archive:
             return stream.read(size)
 
     def check_bytes(self) -> None:
-        """Read every member to its end, keeping nothing. Raises `UnreadableFile` where a CRC-32 does not match."""
+        """Read every member to its end, keeping nothing. Raises `UnreadableFile` where size or CRC-32 do not match."""
         for name, member in self.members.items():
+            size = 0
             with _unreadable(name), self.file.open(member) as stream:
-                while stream.read(CHUNK):
-                    pass
+                while piece := stream.read(CHUNK):
+                    size += len(piece)
+            if size != member.file_size:
+                raise UnreadableFile(f"member {name!r} has {size} bytes, not the {member.file_size} that it announces")
 
 
 @contextmanager
