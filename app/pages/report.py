@@ -43,7 +43,7 @@ def render(job: Mapping[str, Any]) -> str:
         error=job.get("error"),
         error_more=_more(job.get("error") or {}),
         error_places=tables.places((job.get("error") or {}).get("errors", ())),
-        request=_json(_spec(job)),
+        request=json.dumps(_spec(job), indent=2, ensure_ascii=False),
         result=result,
         **(_sections(result) if result else {}),
     )
@@ -66,13 +66,10 @@ def _sections(result: Result) -> dict[str, Any]:
         ],
         "checks": tables.checks(result.verification) if result.verification else [],
         "plan": tables.plan(result.plan) if result.plan else [],
-        "data": _json(result.data or {}),
+        "arrays": tables.arrays(result.data or {}),
+        "splits": tables.splits(result.data or {}),
         "number": tables.number,
     }
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _spec(job: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pruning.contract.plan import Plan
 from pruning.contract.result import (
@@ -225,6 +226,20 @@ def _check(label: str, check: Check) -> Row:
     within = check.relative_difference <= check.tolerance
     verdict = ("✓ within" if within else "✗ beyond") + ("" if check.has_power else ", without power")
     return label, f"{check.relative_difference:.2g}", f"{check.tolerance:.0e}", verdict
+
+
+def arrays(data: Mapping[str, Any]) -> list[Row]:
+    """(name, shape, type) of the data set's arrays, from `DatasetDescription` as data."""
+    return [
+        (array["name"], " x ".join(f"{size:,}" for size in array["shape"]), array["dtype"])
+        for array in data.get("arrays", ())
+    ]
+
+
+def splits(data: Mapping[str, Any]) -> str:
+    """How many samples each split has, and where the splits come from."""
+    counts = ", ".join(f"{name}: {count:,}" for name, count in data.get("splits", {}).items())
+    return f"Samples: {counts}" + ("; split here, 80/10/10." if data.get("split_from_all") else ".")
 
 
 def places(errors: Sequence[Mapping[str, str]]) -> list[Row]:

@@ -121,7 +121,12 @@ CHANNEL = Result(
         reloaded=Check(relative_difference=0.0, tolerance=1e-6),
     ),
     warnings=[Warning(code="no_speed_up", detail="The MACs halved and the time did not.")],
-    data={"splits": {"train": 10000}},
+    data={
+        "arrays": [{"name": "x_train", "shape": [10000, 32, 32, 3], "dtype": "uint8"}],
+        "splits": {"train": 10000, "test": 5000},
+        "has_labels": True,
+        "split_from_all": False,
+    },
 )
 WEIGHT = CHANNEL.model_copy(
     update={

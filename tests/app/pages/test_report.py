@@ -114,6 +114,8 @@ def test_a_channel_jobs_figures_are_in_the_tables() -> None:
     assert "The MACs halved and the time did not." in found.text
     assert "1,116,712 bytes" in found.text
     assert "3 calls at batch 1" in found.text
+    assert found.rows("Arrays of the data set") == {"x_train": ["10,000 x 32 x 32 x 3", "uint8"]}
+    assert "Samples: train: 10,000, test: 5,000." in found.text
 
 
 def test_the_cards_show_the_same_figures() -> None:
@@ -240,7 +242,7 @@ def test_every_word_of_the_users_is_escaped() -> None:
             "recovery": recovery,
             "stages": [jobs.StageReport(stage=HOSTILE, seconds=1, validation={}, history=history)],
             "warnings": [jobs.Warning(code=HOSTILE, detail=HOSTILE)],
-            "data": {HOSTILE: HOSTILE},
+            "data": {"arrays": [{"name": HOSTILE, "shape": [1], "dtype": HOSTILE}], "splits": {HOSTILE: 1}},
         }
     )
     error = {"code": HOSTILE, "detail": HOSTILE, HOSTILE: HOSTILE}
