@@ -76,7 +76,9 @@ def page_of(session: Session, table: type[Row], prefix: ids.Prefix, wanted: Filt
             position = label.c.resource_id
     if wanted.state is not None:
         query = query.where(table.__table__.c.state == wanted.state)
-    query = query.where(position >= lower, position < upper)
+    # On both columns of a join: PostgreSQL does not carry a bound from one to the other.
+    for column in dict.fromkeys((position, table.__table__.c.id)):
+        query = query.where(column >= lower, column < upper)
     rows = session.scalars(query.order_by(position.desc()).limit(wanted.limit + 1)).all()
     items = rows[: wanted.limit]
     return Page(items, encode(items[-1].id) if len(rows) > wanted.limit else None)
