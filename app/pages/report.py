@@ -31,7 +31,7 @@ _KNOWN_IN_ERRORS = {"code", "detail", "errors"}
 
 
 def render(job: Mapping[str, Any]) -> str:
-    """The page of `job`, a body of `GET /v1/jobs/{id}`; also without a result. Every word of the user's is escaped."""
+    """The page of `job`, a body of `GET /v1/jobs/{id}` or its report; also without a result. All words are escaped."""
     result = Result.model_validate(job["result"]) if job.get("result") else None
     symbol, words = _STATES[job["state"]]
     return _pages.get_template("report.html").render(
@@ -43,6 +43,7 @@ def render(job: Mapping[str, Any]) -> str:
         error=job.get("error"),
         error_more=_more(job.get("error") or {}),
         error_places=tables.places((job.get("error") or {}).get("errors", ())),
+        files=tables.files(job.get("artifacts", ())),
         request=json.dumps(_spec(job), indent=2, ensure_ascii=False),
         result=result,
         **(_sections(result) if result else {}),

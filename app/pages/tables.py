@@ -228,6 +228,11 @@ def _check(label: str, check: Check) -> Row:
     return label, f"{check.relative_difference:.2g}", f"{check.tolerance:.0e}", verdict
 
 
+def files(artifacts: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """(file name, kind, bytes, SHA-256) of what a job made."""
+    return [(one["filename"], one["kind"], number(one["size_bytes"]), one["sha256"]) for one in artifacts]
+
+
 def arrays(data: Mapping[str, Any]) -> list[Row]:
     """(name, shape, type) of the data set's arrays, from `DatasetDescription` as data."""
     return [

@@ -173,4 +173,7 @@ def job(result: Result | None, state: str = "succeeded", **more: Any) -> dict[st
         "error": None,
         "result": result.model_dump(mode="json") if result else None,
         "urls": {},
+        "artifacts": [
+            {"id": "art_1", "filename": "model.keras", "kind": "model", "size_bytes": 190007, "sha256": "ab" * 32}
+        ],
     } | more

@@ -115,6 +115,7 @@ def test_a_channel_jobs_figures_are_in_the_tables() -> None:
     assert "1,116,712 bytes" in found.text
     assert "3 calls at batch 1" in found.text
     assert found.rows("Arrays of the data set") == {"x_train": ["10,000 x 32 x 32 x 3", "uint8"]}
+    assert found.rows("What the job made") == {"model.keras": ["model", "190,007", "ab" * 32]}
     assert "Samples: train: 10,000, test: 5,000." in found.text
 
 
@@ -249,6 +250,7 @@ def test_every_word_of_the_users_is_escaped() -> None:
     error["errors"] = [{"path": HOSTILE, "code": HOSTILE, "detail": HOSTILE}]  # type: ignore[assignment]
     spec = {"pruning": {"layers": {HOSTILE: {"skip": True}}}}
     hostile = jobs.job(result, name=HOSTILE, labels={HOSTILE: HOSTILE}, error=error, spec_resolved=spec)
+    hostile["artifacts"][0] |= {"filename": HOSTILE, "kind": HOSTILE, "sha256": HOSTILE}
     found = page(hostile)
     assert {tag for tag, _ in found.tags} <= {tag for tag, _ in plain.tags} | {"div"}
     assert HOSTILE in found.headings[0][1]
