@@ -15,6 +15,8 @@ from pruning.contract.errors import UnreadableFile
 Shape = tuple[int | None, ...]
 Config = Mapping[str, Any]
 _Mention = tuple[tuple[str, int, int], tuple[str | int, ...], Any]
+# The one layer that Keras exports under another name than its class has, which is the one in the weights file.
+_CLASS_OF = {"GroupQueryAttention": "GroupedQueryAttention"}
 MODELS = ("Functional", "Sequential", "Model")
 
 
@@ -27,7 +29,8 @@ class Ref:
 
 @dataclass(frozen=True)
 class Op:
-    """One call of one layer. `path`: where its arrays lie; `location`: where its entry lies in the config JSON.
+    """One call of one layer. `path`: where its arrays lie; `location`: where its entry lies in the config JSON;
+    `node`: where this call lies there, empty in a Sequential.
 
     `args` and `kwargs` are those of the call with a `Ref` for each tensor; `inputs` lists these tensors in order.
     Calls of a shared layer differ in `call` and tensors alone.
@@ -44,7 +47,7 @@ class Op:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     call: int = 0
-    entry: Config = field(default_factory=dict, repr=False)
+    node: tuple[str | int, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ class _Builder:
             if not _is_operation(layer) and not (
                 entry["class_name"] == "Sequential" and layer["class_name"] == "InputLayer"
             ):
-                path = snake_case(layer["class_name"])
+                path = snake_case(_CLASS_OF.get(layer["class_name"], layer["class_name"]))
                 used[path] = used.get(path, -1) + 1
                 path = f"{path}_{used[path]}" if used[path] else path
             found = place.layer(name, path, index)
@@ -266,7 +269,7 @@ class _Builder:
         if not isinstance(call, Mapping):
             raise UnreadableFile("the config is of an old Keras: save the model again with Keras 3")
         args, kwargs = (_resolve(call.get(part, ()), done) for part in ("args", "kwargs"))
-        outputs = self.call(layer, where, tuple(args), kwargs, arity)
+        outputs = self.call(layer, where, tuple(args), kwargs, arity, node)
         for position, tensor in enumerate(outputs):
             recorded = mentioned.get((layer["config"]["name"], node, position))
             if recorded is not None and self.shapes[tensor] is None:
@@ -274,56 +277,71 @@ class _Builder:
         return outputs
 
     def call(
-        self, layer: Config, where: _Place, args: tuple[Any, ...], kwargs: Mapping[str, Any], arity: int
+        self,
+        layer: Config,
+        where: _Place,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        arity: int,
+        node: int | None = None,
     ) -> list[int]:
-        inputs = [ref.tensor for ref in refs((args, kwargs))]
         if is_model(layer):
-            ordered = _model_inputs(layer, args, kwargs)
-            return self.model(layer, where, ordered)[1]
+            return self.model(layer, where, _model_inputs(layer, args, kwargs))[1]
+        if layer["class_name"] == "TimeDistributed" and layer.get("module") == "keras.layers":
+            return self.time_distributed(layer, where, args, kwargs)
+        return self.op(layer, where, args, kwargs, arity, node=node)
+
+    def op(
+        self,
+        layer: Config,
+        where: _Place,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        arity: int = 1,
+        part: str = "",
+        node: int | None = None,
+    ) -> list[int]:
         outputs = [self.tensor() for _ in range(arity)]
-        self.ops.append(_op(layer, where, args, kwargs, inputs, outputs, self.count(where)))
+        self.calls[where.name] = self.calls.get(where.name, -1) + 1
+        self.ops.append(
+            Op(
+                name=where.name,
+                class_name=layer["class_name"] + part,
+                module=layer.get("module") or "",
+                config=layer["config"],
+                path=where.path,
+                location=where.location,
+                args=args,
+                kwargs=kwargs,
+                inputs=tuple(ref.tensor for ref in refs((args, kwargs))),
+                outputs=tuple(outputs),
+                call=self.calls[where.name],
+                node=() if node is None else (*where.location, "inbound_nodes", node),
+            )
+        )
         return outputs
+
+    def time_distributed(
+        self, layer: Config, where: _Place, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> list[int]:
+        """What is wrapped stands between an op that takes the time axis away and one that puts it back."""
+        inner = layer["config"]["layer"]
+        below = _Place(where.name, f"{where.path}/layer", (*where.location, "config", "layer"))
+        entered = self.op(layer, where, args, kwargs, part=".enter")
+        left = self.call(inner, below, (Ref(entered[0]),), {}, 1)
+        return self.op(layer, where, (Ref(left[0]),), {}, part=".leave")
 
     def input_layer(self, layer: Config, where: _Place, given: list[int] | None) -> list[int]:
         shape = tuple(layer["config"].get("batch_shape") or layer["config"]["batch_input_shape"])
         if given is None:
             return [self.entrance(shape, where.name)]
-        outputs = [self.tensor(shape) for _ in given]
-        self.ops.append(_op(layer, where, tuple(Ref(t) for t in given), {}, given, outputs, self.count(where)))
-        return outputs
+        (output,) = self.op(layer, where, (Ref(given[0]),), {})
+        self.shapes[output] = shape
+        return [output]
 
     def entrance(self, shape: Shape, name: str) -> int:
         self.unknown += [f"{name}[{axis}]" for axis, size in enumerate(shape) if axis and size is None]
         return self.tensor(shape)
-
-    def count(self, where: _Place) -> int:
-        self.calls[where.name] = self.calls.get(where.name, -1) + 1
-        return self.calls[where.name]
-
-
-def _op(
-    layer: Config,
-    where: _Place,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    inputs: list[int],
-    outputs: list[int],
-    call: int,
-) -> Op:
-    return Op(
-        name=where.name,
-        class_name=layer["class_name"],
-        module=layer.get("module") or "",
-        config=layer["config"],
-        path=where.path,
-        location=where.location,
-        args=args,
-        kwargs=kwargs,
-        inputs=tuple(inputs),
-        outputs=tuple(outputs),
-        call=call,
-        entry=layer,
-    )
 
 
 def refs(value: Any) -> Iterator[Ref]:

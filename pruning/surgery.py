@@ -147,12 +147,25 @@ def _edit(value: Any, edits: Iterable[tuple[tuple[str | int, ...], Any]]) -> Any
         if len(location) > 1:
             below.setdefault(location[0], []).append((location[1:], new))
         elif location[0] == "build_config":
-            copy.pop("build_config", None)
+            copy = _without_build_config(copy)
         else:
             copy[location[0]] = new
     for key, inner in below.items():
         copy[key] = _edit(copy[key], inner)
     return copy
+
+
+def _without_build_config(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer's entry, and those of the layers it wraps, without the shapes they were built with."""
+    kept = {key: value for key, value in entry.items() if key != "build_config"}
+    if isinstance(config := entry.get("config"), dict):
+        wrapped = {
+            key: _without_build_config(value)
+            for key, value in config.items()
+            if isinstance(value, dict) and "build_config" in value
+        }
+        kept["config"] = config | wrapped if wrapped else config
+    return kept
 
 
 def _check(result: Archive, units: Units, gone: npt.NDArray[np.bool_]) -> None:

@@ -46,7 +46,7 @@ class Units:
     """All that pruning has to know of a model. Unit ids run from 0 to `count` - 1; -1 marks a place without a unit.
 
     `widths`: the ids on a layer's output axis: a user's index 7 is `widths[layer][7]`. `sizes`: the full shape of every
-    array that is a weight of the model. `scales`: arrays that are the gamma of a normalisation -> its layer.
+    array that is a weight of the model, each once. `scales`: arrays that are the gamma of a normalisation -> its layer.
     `tensors`: the extents of every tensor of the graph.
     """
 
@@ -80,6 +80,7 @@ def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: 
         return renamed[extent] if isinstance(extent, np.ndarray) else extent
 
     axes = tuple(replace(axis, ids=final(axis.ids)) for axis in trace.axes.values())
+    sizes = {path: shape for path, shape in trace.weights.items() if path not in trace.aliases}
     reasons = _reasons(trace, renamed, len(roots))
     return Units(
         count=len(roots),
@@ -88,9 +89,9 @@ def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: 
         groups=_groups(axes, reasons, trace, renamed),
         barriers=tuple(dict.fromkeys(trace.barriers)),
         widths={name: final(ids) for name, ids in trace.widths.items()},
-        sizes=dict(trace.weights),
-        dtypes={path: arrays[path].dtype for path in trace.weights},
-        layers=_entries(graph, trace.weights, tensors),
+        sizes=sizes,
+        dtypes={path: arrays[path].dtype for path in sizes},
+        layers=_entries(graph, sizes, tensors),
         resizes=tuple(replace(resize, value=final(resize.value)) for resize in trace.resizes.values()),
         scales=trace.scales,
         tensors=tuple(final(value) for value in tensors),

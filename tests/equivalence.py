@@ -68,7 +68,9 @@ def redrawn(archive: Archive, found: Units, seed: int = 0) -> Archive:
     """The archive in float64 with fresh weights: kernels He-scaled, positive vectors in [0.5, 1.5], else normal 0.3."""
     rng = np.random.default_rng(seed)
     arrays = {}
-    normalizations = {entry.weights for entry in found.layers if "Normalization" in entry.class_name}
+    # What a TimeDistributed wraps may be a normalisation.
+    positive = ("Normalization", "TimeDistributed")
+    normalizations = {entry.weights for entry in found.layers if any(word in entry.class_name for word in positive)}
     for path, array in archive.arrays.items():
         if array.dtype.kind != "f":
             arrays[path] = array
@@ -116,7 +118,7 @@ class Live:
                 self.model.load_weights(path)
         struct = getattr(self.model, "_inputs_struct", None)
         fed = inputs[0] if struct is None else keras.tree.pack_sequence_as(struct, inputs)
-        found = self.call(keras.tree.map_structure(tf.constant, fed))
+        found = self.call(keras.tree.map_structure(tf.constant, fed), training=False)
         return [np.asarray(output) for output in keras.tree.flatten(found)]
 
 
@@ -145,6 +147,8 @@ def difference(first: Arrays, second: Arrays) -> float:
     worst = 0.0
     for a, b in zip(first, second, strict=True):
         if a.shape != b.shape:
+            return float("inf")
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
             return float("inf")
         worst = max(worst, float(np.max(np.abs(a - b)) / max(np.max(np.abs(a)), 1e-30)))
     return worst

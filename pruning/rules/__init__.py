@@ -21,12 +21,12 @@ RULES: dict[tuple[str, str], Rule] = {}
 
 def layer(*names: str) -> Callable[[Rule], Rule]:
     """Register a rule for layer classes of Keras itself."""
-    return _register("layers", names)
+    return register("layers", *names)
 
 
 def operation(*names: str) -> Callable[[Rule], Rule]:
     """Register a rule for operations, as `keras.ops` and Python's operators leave them in a functional graph."""
-    return _register("ops", names)
+    return register("ops", *names)
 
 
 def rule_of(op: Op) -> Rule | None:
@@ -35,15 +35,17 @@ def rule_of(op: Op) -> Rule | None:
     return RULES.get((family, op.class_name))
 
 
-def _register(family: str, names: tuple[str, ...]) -> Callable[[Rule], Rule]:
-    def register(rule: Rule) -> Rule:
+def register(family: str, *names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for classes of a family: `layers`, `ops`, or a module below `keras.`."""
+
+    def take(rule: Rule) -> Rule:
         for name in names:
             if (family, name) in RULES:
                 raise ValueError(f"{name} has two rules")
             RULES[family, name] = rule
         return rule
 
-    return register
+    return take
 
 
 for _module in iter_modules(__path__):

@@ -6,7 +6,7 @@ import numpy as np
 
 from pruning.graph import Op
 from pruning.rules import layer
-from pruning.rules.trace import Trace, Value
+from pruning.rules.trace import Trace, Value, size
 
 
 @layer("BatchNormalization")
@@ -39,3 +39,31 @@ def normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
         if isinstance(extent, np.ndarray):
             trace.pin(extent, "constant", "mean and variance were taken from data, one number a channel")
     return inputs[0]
+
+
+@layer("LayerNormalization", "RMSNormalization", "UnitNormalization")
+def layer_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Mean and variance over `axis`: what lies there is mixed."""
+    (value,) = inputs
+    given = op.config["axis"]
+    for axis in given if isinstance(given, list | tuple) else [given]:
+        trace.pin(value[axis], "normalized_axis", f"{op.class_name} takes its statistics over these units")
+    return value
+
+
+@layer("GroupNormalization")
+def group_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Statistics over groups of channels; with one channel a group (-1, or as many groups) each is on its own."""
+    (value,) = inputs
+    extent = value[op.config["axis"]]
+    if op.config["groups"] not in (-1, size(extent)):
+        trace.pin(extent, "normalized_axis", "GroupNormalization takes its statistics over groups of these units")
+        return value
+    vectors = [trace.weight(index) for index in range(op.config["scale"] + op.config["center"])]
+    for vector in vectors:
+        trace.follow(vector, extent)
+    if op.config["scale"]:
+        trace.scales[vectors[0]] = op.name
+    if op.config["groups"] != -1:
+        trace.resize("groups", extent)
+    return value

@@ -12,7 +12,7 @@ import numpy as np
 
 from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op
-from pruning.rules import layer
+from pruning.rules import layer, operation
 from pruning.rules.trace import FIXED, Extent, Ids, Trace, Value, shape_of, size
 
 
@@ -52,6 +52,73 @@ def repeat_vector(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """(batch, features) -> (batch, n, features)."""
     (value,) = inputs
     return (value[0], op.config["n"], value[1])
+
+
+@operation("Reshape")
+def reshape_operation(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """`newshape` with the batch, which has to stay the first axis."""
+    (value,) = inputs
+    given = list(op.config["newshape"])
+    first, total = value[0], product(value[1:])
+    rest = [None if n in (-1, None) else n for n in given[1:]]
+    whole = None not in rest and total == prod(n for n in rest if n is not None)
+    if not given or not ((whole and given[0] in (-1, None)) or (given[0] == first and first is not None)):
+        trace.pin(value, "batch_axis", f"a reshape to {given} may move elements between samples")
+        return tuple(None if n == -1 else n for n in given)
+    if total is not None and None in rest:
+        rest[rest.index(None)] = total // prod(n for n in rest if n is not None)
+    output = reshape(value[1:], rest, trace)
+    if any(isinstance(extent, np.ndarray) for extent in output):
+        new = tuple(-1 if n in (-1, None) else e for n, e in zip(given[1:], output, strict=True))
+        trace.resize("newshape", (given[0], *new))
+    return (first, *output)
+
+
+@operation("Transpose")
+def transpose(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """All axes, the batch among them."""
+    (value,) = inputs
+    return tuple(value[axis] for axis in op.config["axes"] or reversed(range(len(value))))
+
+
+@operation("Swapaxes")
+def swap_axes(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Two axes change places."""
+    value = list(inputs[0])
+    first, second = op.config["axis1"], op.config["axis2"]
+    value[first], value[second] = value[second], value[first]
+    return tuple(value)
+
+
+@operation("Moveaxis")
+def move_axis(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """As NumPy's."""
+    order = np.moveaxis(np.zeros(range(len(inputs[0]))), op.config["source"], op.config["destination"]).shape
+    return tuple(inputs[0][axis] for axis in order)
+
+
+@operation("ExpandDims")
+def expand_dims(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """New axes of 1."""
+    value = inputs[0]
+    given = op.config["axis"]
+    axes = given if isinstance(given, list | tuple) else [given]
+    for axis in sorted(axis % (len(value) + len(axes)) for axis in axes):
+        value = (*value[:axis], 1, *value[axis:])
+    return value
+
+
+@operation("Squeeze")
+def squeeze(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Axes of 1 go."""
+    (value,) = inputs
+    given = op.config["axis"]
+    if given is None:
+        gone = {axis for axis, extent in enumerate(value) if size(extent) == 1}
+    else:
+        gone = {axis % len(value) for axis in (given if isinstance(given, list | tuple) else [given])}
+    trace.pin(tuple(value[axis] for axis in gone), "takes_one", "an axis of one unit is taken away")
+    return tuple(extent for axis, extent in enumerate(value) if axis not in gone)
 
 
 def reshape(extents: Value, target: list[int | None], trace: Trace) -> Value:

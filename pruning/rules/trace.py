@@ -6,8 +6,9 @@ carry; an axis with units has an int64 array of unit ids, -1 for a place that be
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Literal, TypeAlias
 
@@ -86,6 +87,10 @@ class Trace:
         self.resizes: dict[tuple[str | int, ...], Resize] = {}
         self.widths: dict[str, Ids] = {}
         self.scales: dict[str, str] = {}
+        # Arrays that the file holds a second time under another layer.
+        self.aliases: set[str] = set()
+        # Time axes of the TimeDistributed layers around the op.
+        self.repeats: list[Extent] = []
 
     # --- ids ---------------------------------------------------------------------------------------------------
 
@@ -145,6 +150,21 @@ class Trace:
         labels[-1] = FIXED
         return labels[ids]
 
+    @contextmanager
+    def inside(self, key: str, path: str) -> Iterator[Op]:
+        """The layer that stands under `key` in the op's config, with its arrays at `path`, as the op that is traced."""
+        outer, entry = self.op, self.op.config[key]
+        self.op = replace(
+            outer,
+            class_name=entry["class_name"],
+            module=entry.get("module") or "",
+            config=entry["config"],
+            path=f"{outer.path}/{path}",
+            location=(*outer.location, "config", key),
+        )
+        yield self.op
+        self.op = outer
+
     # --- weights, costs, config --------------------------------------------------------------------------------
 
     def weight(self, index: int | str, inner: str = "") -> str:
@@ -203,6 +223,7 @@ class Trace:
         `places`: where `weight` is applied (see `places`); `axes`: axes of `weight`; `per_place`: its other elements.
         Unknown sizes count as 1.
         """
+        places = (*self.repeats, *places)
         together = (*places, *axes)
         ids = tuple(extent for extent in together if isinstance(extent, np.ndarray))
         plain = prod(extent or 1 for extent in together if not isinstance(extent, np.ndarray))
@@ -211,7 +232,10 @@ class Trace:
 
     def resize(self, key: str, value: Extent | Value) -> None:
         """Config field `key` counts these ids; a layer that is called twice has one field for both calls."""
-        location = (*self.op.location, "config", key)
+        self.resize_at((*self.op.location, "config", key), value)
+
+    def resize_at(self, location: tuple[str | int, ...], value: Extent | Value) -> None:
+        """The number or list at this place of the config counts these ids."""
         known = self.resizes.setdefault(location, Resize(self.op.name, location, value))
         if known.value is value:
             return

@@ -1,0 +1,55 @@
+"""EinsumDense by its equation: a letter of the kernel is an axis that it sums over, starts or follows."""
+
+from __future__ import annotations
+
+from pruning.graph import Op
+from pruning.rules import layer
+from pruning.rules.activation import activate
+from pruning.rules.trace import Extent, Trace, Value, size
+
+
+@layer("EinsumDense")
+def einsum_dense(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """`abc,cd->abd`: c is consumed, d starts units, a letter in all three follows. MACs: all letters multiplied."""
+    (value,) = inputs
+    entering, kernel_letters, leaving = letters(op.config["equation"], len(value))
+    kernel = trace.weight(0)
+    known: dict[str, Extent] = dict(zip(entering, value, strict=True))
+    trace.expect(kernel, [size(known[letter]) if letter in known else None for letter in kernel_letters])
+    listed = _listed(op, leaving)
+    sizes = dict(zip(leaving[1:], listed, strict=True))
+    trace.expect(kernel, [sizes.get(letter) for letter in kernel_letters])
+    for axis, letter in enumerate(kernel_letters):
+        if letter in entering:
+            trace.bind(kernel, axis, known[letter], "follower" if letter in leaving else "consumer")
+        else:
+            known[letter] = trace.produce(kernel, axis)
+    output = tuple(known[letter] for letter in leaving)
+    if op.config.get("bias_axes"):
+        bias = trace.weight(1)
+        shape = [letter for letter in leaving if letter in op.config["bias_axes"]]
+        for axis, letter in enumerate(shape, len(trace.shape(bias)) - len(shape)):
+            trace.bind(bias, axis, known[letter], "follower")
+    given = op.config["output_shape"]
+    changing = tuple(old and known[letter] for letter, old in zip(leaving[1:], listed, strict=True))
+    trace.resize("output_shape", changing[-len(given) :] if isinstance(given, list | tuple) else changing[-1])
+    trace.width(output[-1])
+    places = [known[letter] for letter in dict.fromkeys(entering + leaving) if letter not in kernel_letters]
+    trace.cost(tuple(places[1:]), [known[letter] for letter in kernel_letters], kernel)
+    return activate(op.config["activation"], output, trace)
+
+
+def letters(equation: str, rank: int) -> tuple[str, str, str]:
+    """The letters of input, kernel and output; an ellipsis becomes as many spare letters as the input has axes for."""
+    entering, rest = equation.replace(" ", "").split(",")
+    kernel, leaving = rest.split("->")
+    spare = [chr(code) for code in range(ord("A"), ord("Z") + 1) if chr(code) not in equation]
+    filled = "".join(spare[: rank - len(entering.replace("...", ""))])
+    return entering.replace("...", filled), kernel.replace("...", filled), leaving.replace("...", filled)
+
+
+def _listed(op: Op, leaving: str) -> list[int | None]:
+    """`output_shape` with a number or None for each output axis but the batch; an ellipsis' axes may be left out."""
+    given = op.config["output_shape"]
+    listed = list(given) if isinstance(given, list | tuple) else [given]
+    return [None] * (len(leaving) - 1 - len(listed)) + listed

@@ -1,0 +1,141 @@
+"""Slices, splits and the like: NumPy's indexing on the ids; places written in the config move with what goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pruning.graph import Op
+from pruning.rules import operation
+from pruning.rules.merge import strung
+from pruning.rules.trace import Extent, Trace, Value, replaced, size
+
+
+@operation("GetItem")
+def get_item(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """x[key]: slices cut the ids, integers take one element of an axis, None adds an axis."""
+    (value,) = inputs
+    tuples = isinstance(op.args[1], list | tuple)
+    keys = list(op.args[1]) if tuples else [op.args[1]]
+    at = next((i for i, key in enumerate(keys) if _is(key, "__ellipsis__")), len(keys))
+    used = sum(key is not None for key in keys) - (at < len(keys))
+    whole = [_WHOLE] * (len(value) - used)
+    places = [*range(at), *[None] * len(whole), *range(at + 1, len(keys))]
+    output: list[Extent] = []
+    axis = 0
+    for key, place in zip([*keys[:at], *whole, *keys[at + 1 :]], places, strict=True):
+        if key is None:
+            output.append(1)
+            continue
+        extent = value[axis]
+        axis += 1
+        if _is(key, "__slice__"):
+            where = (*op.node, "args", 1, *(() if not tuples else (place or 0,)), "config")
+            output.append(_sliced(extent, key["config"], None if place is None else where, trace))
+        else:
+            trace.pin(extent, "takes_one", "takes single elements of an axis that has units")
+            if not isinstance(key, int):
+                trace.pin(value, "unknown_index", f"an index of type {type(key).__name__}")
+    return tuple(output)
+
+
+_WHOLE = {"class_name": "__slice__", "config": {"start": None, "stop": None, "step": None}}
+
+
+def _is(key: Any, class_name: str) -> bool:
+    return isinstance(key, dict) and key.get("class_name") == class_name
+
+
+def _sliced(extent: Extent, given: dict[str, Any], where: tuple[str | int, ...] | None, trace: Trace) -> Extent:
+    """One axis cut by a slice; `where` its numbers stand in the config."""
+    bounds = slice(given["start"], given["stop"], given["step"])
+    length = size(extent)
+    if bounds == slice(None):
+        return extent
+    if length is None or not all(n is None or isinstance(n, int) for n in (bounds.start, bounds.stop, bounds.step)):
+        trace.pin(extent, "unknown_size", "a slice whose bounds are not known")
+        return None
+    if not isinstance(extent, np.ndarray) or where is None:
+        return len(range(*bounds.indices(length)))
+    if bounds.step not in (None, 1, -1):
+        trace.pin(extent, "unsupported_option", f"every {bounds.step}th unit is taken")
+    elif bounds.step != -1:
+        start, stop, _ = bounds.indices(length)
+        for key, bound in (("start", start), ("stop", stop)):
+            if given[key] is not None:
+                trace.resize_at((*where, key), extent[:bound])
+    elif bounds != slice(None, None, -1):
+        trace.pin(extent, "unsupported_option", "a slice that runs backwards")
+    return extent[bounds]
+
+
+@operation("Split")
+def split(op: Op, inputs: list[Value], trace: Trace) -> list[Value]:
+    """Cut along `axis` into equal sections or at indices; the config is given indices where units may go."""
+    (value,) = inputs
+    axis, given = op.config["axis"], op.config["indices_or_sections"]
+    extent = value[axis]
+    length = size(extent)
+    if length is None:
+        count = given if isinstance(given, int) else len(given) + 1
+        return [replaced(value, axis, None)] * count
+    cuts = [length // given * i for i in range(1, given)] if isinstance(given, int) else list(given)
+    if isinstance(extent, np.ndarray):
+        trace.resize("indices_or_sections", tuple(extent[:cut] for cut in cuts))
+    bounds = zip([0, *cuts], [*cuts, length], strict=True)
+    parts = [extent[a:b] if isinstance(extent, np.ndarray) else b - a for a, b in bounds]
+    return [replaced(value, axis, part) for part in parts]
+
+
+@operation("Flip")
+def flip(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """The ids of an axis turned round."""
+    (value,) = inputs
+    given = op.config["axis"]
+    axes = range(len(value)) if given is None else given if isinstance(given, list | tuple) else [given]
+    for axis in axes:
+        extent = value[axis]
+        value = replaced(value, axis, extent[::-1] if isinstance(extent, np.ndarray) else extent)
+    return value
+
+
+@operation("Roll")
+def roll(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """A shift that is a number of places: units along the axis stay."""
+    (value,) = inputs
+    given = op.config["axis"]
+    axes = range(len(value)) if given is None else given if isinstance(given, list | tuple) else [given]
+    trace.pin(tuple(value[axis] for axis in axes), "unsupported_option", "rolls an axis that has units")
+    return value
+
+
+@operation("Tile")
+def tile(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """The ids of an axis again and again."""
+    (value,) = inputs
+    given = op.config["repeats"]
+    times = list(given) if isinstance(given, list | tuple) else [given]
+    value = (*(1,) * (len(times) - len(value)), *value)
+    times = [1] * (len(value) - len(times)) + times
+    for axis, n in enumerate(times):
+        if axis and n != 1:
+            value = replaced(value, axis, strung([(value[axis],)] * n, 0, trace)[0])
+    return value
+
+
+@operation("Pad")
+def pad(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Constants before and after; other modes copy elements, which keeps the units of a padded axis."""
+    (value,) = inputs
+    given = op.config["pad_width"]
+    widths = [(given, given)] * len(value) if isinstance(given, int) else [tuple(pair) for pair in given]
+    widths = widths * len(value) if len(widths) == 1 else widths
+    for axis, (before, after) in enumerate(widths):
+        if not before and not after:
+            continue
+        extent = value[axis]
+        if op.config.get("mode", "constant") != "constant":
+            trace.pin(extent, "unsupported_option", f"{op.config['mode']} padding of an axis that has units")
+        value = replaced(value, axis, strung([(before,), (extent,), (after,)], 0, trace)[0])
+    return value

@@ -1,0 +1,231 @@
+"""The part of the zoo beyond images and tables: sequences, attention, `keras.ops`, wrappers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers as L
+from keras import ops
+
+from tests.graphs import conv as _conv
+from tests.graphs import head as _head
+from tests.graphs import model as _model
+
+
+def _pooled(x: Any, classes: int = 2) -> Any:
+    return L.Dense(classes)(L.GlobalAveragePooling1D()(x))
+
+
+@_model
+def recurrent() -> keras.Model:
+    x = inputs = keras.Input((5, 3))
+    x = L.LSTM(6, return_sequences=True)(x)
+    x = L.GRU(5, return_sequences=True)(x)
+    x = L.GRU(4, return_sequences=True, reset_after=False, use_bias=False)(x)
+    x = L.SimpleRNN(5)(x)
+    return keras.Model(inputs, L.Dense(2)(x))
+
+
+@_model
+def bidirectional() -> keras.Model:
+    x = inputs = keras.Input((5, 3))
+    x = L.Bidirectional(L.LSTM(4, return_sequences=True))(x)
+    x = L.Bidirectional(L.GRU(5, return_sequences=True), merge_mode="sum")(x)
+    return keras.Model(inputs, L.Dense(2)(L.Bidirectional(L.SimpleRNN(3))(x)))
+
+
+@_model
+def encoder_decoder() -> keras.Model:
+    source, target = keras.Input((5, 3)), keras.Input((4, 2))
+    _, h, c = L.LSTM(6, return_state=True)(source)
+    x, _, _ = L.LSTM(6, return_sequences=True, return_state=True)(target, initial_state=[h, c])
+    return keras.Model([source, target], L.Dense(3, "softmax")(x))
+
+
+@_model
+def text() -> keras.Model:
+    inputs = keras.Input((6,), dtype="int32")
+    x = L.Embedding(7, 5, mask_zero=True)(inputs)
+    return keras.Model(inputs, L.Dense(2)(L.LSTM(4)(L.SpatialDropout1D(0.2)(x))))
+
+
+@_model
+def text_convolution() -> keras.Model:
+    inputs = keras.Input((None,), dtype="int32")
+    x = L.Conv1D(6, 3, activation="relu")(L.Embedding(7, 5)(inputs))
+    return keras.Model(inputs, L.Dense(2)(L.GlobalMaxPooling1D()(x)))
+
+
+@_model
+def video() -> keras.Model:
+    x = inputs = keras.Input((3, 6, 6, 2))
+    x = L.ConvLSTM2D(4, 3, padding="same", return_sequences=True)(x)
+    x = L.TimeDistributed(L.BatchNormalization())(x)
+    x = L.ConvLSTM2D(3, 2, strides=2)(x)
+    return keras.Model(inputs, _head(x))
+
+
+@_model
+def time_distributed() -> keras.Model:
+    x = inputs = keras.Input((3, 8, 8, 2))
+    x = L.TimeDistributed(L.Conv2D(5, 3, activation="relu"))(x)
+    x = L.TimeDistributed(
+        keras.Sequential([keras.Input((6, 6, 5)), L.Conv2D(4, 3, name="inner"), L.ReLU(), L.Flatten()]), name="frames"
+    )(x)
+    x = L.LSTM(4)(L.TimeDistributed(L.Dense(6))(x))
+    return keras.Model(inputs, L.Dense(2)(x))
+
+
+@_model
+def spectral() -> keras.Model:
+    x = inputs = keras.Input((6, 6, 2))
+    x = L.SpectralNormalization(L.Conv2D(6, 3, activation="relu"))(x)
+    x = L.SpectralNormalization(L.Dense(5))(L.Flatten()(x))
+    return keras.Model(inputs, L.Dense(2)(x))
+
+
+@_model
+def transformer() -> keras.Model:
+    x = inputs = keras.Input((5, 4))
+    x = L.Dense(6)(x)
+    y = L.MultiHeadAttention(2, 3, value_dim=4)(x, x)
+    x = L.LayerNormalization()(L.Add()([x, y]))
+    y = L.Dense(6)(L.Dense(9, "gelu")(x))
+    return keras.Model(inputs, _pooled(L.LayerNormalization()(L.Add()([x, y]))))
+
+
+@_model
+def cross_attention() -> keras.Model:
+    a, b = keras.Input((5, 4)), keras.Input((3, 2))
+    x, y = L.Dense(6)(a), L.Dense(7)(b)
+    z = L.MultiHeadAttention(2, 3, output_shape=8)(x, y)
+    z = L.GroupQueryAttention(4, 4, 2)(z, L.Dense(8)(y), L.Dense(8)(y))
+    return keras.Model([a, b], _pooled(z))
+
+
+@_model
+def plain_attention() -> keras.Model:
+    a, b = keras.Input((5, 4)), keras.Input((3, 2))
+    q, k, v = L.Dense(6)(a), L.Dense(6)(b), L.Dense(7)(b)
+    x = L.Concatenate()([L.Attention()([q, v, k]), L.AdditiveAttention()([q, k])])
+    scores = L.Softmax()(L.Dot(axes=2)([q, k]))
+    x = L.Concatenate()([x, L.Dot(axes=(2, 1))([scores, L.Dense(5)(b)])])
+    return keras.Model([a, b], _pooled(x))
+
+
+@_model
+def einsum() -> keras.Model:
+    x = inputs = keras.Input((5, 4))
+    x = L.EinsumDense("abc,cd->abd", output_shape=(None, 6), bias_axes="d", activation="relu")(x)
+    x = L.EinsumDense("abc,cde->abde", output_shape=(None, 2, 3), bias_axes="de")(x)
+    x = L.EinsumDense("abde,def->abf", output_shape=(None, 7))(x)
+    x = L.EinsumDense("...x,xy->...y", output_shape=5, bias_axes="y")(x)
+    x = L.EinsumDense("abc,c->abc", output_shape=(None, 5))(x)
+    return keras.Model(inputs, _pooled(x))
+
+
+@_model
+def group_normalization() -> keras.Model:
+    x = inputs = keras.Input((6, 6, 3))
+    x = L.GroupNormalization(groups=-1)(_conv(x, 6))
+    x = L.GroupNormalization(groups=4)(_conv(x, 8))
+    x = L.GroupNormalization(groups=5, scale=False)(_conv(x, 5))
+    x = L.RMSNormalization()(_conv(x, 4))
+    return keras.Model(inputs, _head(_conv(L.LayerNormalization(axis=[1, 2])(_conv(x, 5)), 4)))
+
+
+@_model
+def layer_scale() -> keras.Model:
+    from keras.src.applications.convnext import LayerScale
+    from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+
+    x = inputs = keras.Input((6, 6, 3))
+    x = _conv(x, 5)
+    y = LayerScale(0.5, 5)(_conv(_conv(x, 7, activation="gelu"), 5))
+    x = L.Add()([x, y])
+    return keras.Model(inputs, _head(CustomScaleLayer(0.3)([x, _conv(x, 5)])))
+
+
+@_model
+def operators() -> keras.Model:
+    x = inputs = keras.Input((6, 6, 3))
+    x = ops.relu(_conv(x, 6)) * 2.0 + 1.0
+    y = ops.sigmoid(_conv(x, 6)) - x / 3.0
+    x = ops.maximum(x, y) ** 2
+    x = ops.where(x > 0.1, ops.tanh(x), -x)
+    gate = ops.mean(x, axis=(1, 2), keepdims=True)
+    return keras.Model(inputs, L.Dense(2)(ops.max(_conv(x * gate, 5), axis=[1, 2])))
+
+
+@_model
+def slices() -> keras.Model:
+    x = inputs = keras.Input((6, 6, 3))
+    x = _conv(x, 8)
+    a, b = x[..., :3], x[:, 1:-1, ::2, 3:]
+    x = ops.concatenate([ops.pad(_conv(b, 4), [[0, 0], [1, 1], [1, 2], [0, 0]]), a], axis=-1)
+    p, q = ops.split(_conv(x, 6), 2, axis=-1)
+    r, s, t = ops.split(x, [2, 5], axis=-1)
+    x = ops.concatenate([_conv(p, 4), q[..., ::-1], r, _conv(s, 3), t[..., -1:]], axis=-1)
+    return keras.Model(inputs, _head(_conv(x, 4)))
+
+
+@_model
+def constants() -> keras.Model:
+    x = inputs = keras.Input((6, 6, 3))
+    x = _conv(x, 4) * ops.convert_to_tensor([1.0, 2.0, 3.0, 4.0])
+    x = ops.clip(_conv(x, 5), -1.0, 1.0)
+    return keras.Model(inputs, _head(_conv(x, 4)))
+
+
+@_model
+def reshaping_operations() -> keras.Model:
+    x = inputs = keras.Input((4, 6, 3))
+    x = ops.reshape(_conv(x, 6), (-1, 24, 6))
+    x = ops.squeeze(ops.expand_dims(ops.transpose(x, (0, 2, 1)), 1), 1)
+    x = ops.swapaxes(x, 1, 2)
+    x = L.Dense(6)(x)
+    x = ops.reshape(ops.moveaxis(ops.reshape(x, (-1, 4, 6, 6)), 3, 1), (-1, 6, 24))
+    x = ops.transpose(x, (0, 2, 1))
+    x = ops.stack([x, ops.flip(x, 1)], axis=2)
+    x = ops.repeat(ops.tile(x, (1, 1, 1, 2)), 2, axis=-1)
+    return keras.Model(inputs, L.Dense(2)(L.Flatten()(L.Dense(4)(x))))
+
+
+@_model
+def attention_by_hand() -> keras.Model:
+    x = inputs = keras.Input((5, 4))
+    q, k, v = L.Dense(6)(x), L.Dense(6)(x), L.Dense(8)(x)
+    scores = ops.softmax(ops.matmul(q, ops.transpose(k, (0, 2, 1))) / 2.4)
+    return keras.Model(inputs, _pooled(L.Dense(5)(ops.matmul(scores, v))))
+
+
+@_model
+def shuffle_units() -> keras.Model:
+    x = inputs = keras.Input((4, 4, 3))
+    x = _conv(x, 8)
+    for _ in range(2):
+        a, b = ops.split(x, 2, axis=-1)
+        b = L.BatchNormalization()(L.DepthwiseConv2D(3, padding="same")(_conv(b, 4, 1, activation="relu")))
+        x = ops.concatenate([a, _conv(b, 4, 1)], axis=-1)
+        x = ops.reshape(x, (-1, 4, 4, 2, 4))
+        x = ops.reshape(ops.transpose(x, (0, 1, 2, 4, 3)), (-1, 4, 4, 8))
+    return keras.Model(inputs, _head(_conv(x, 5)))
+
+
+@_model
+def preprocessing() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((10, 12, 3)),
+            L.RandomFlip(),
+            L.RandomRotation(0.1),
+            L.Resizing(8, 8),
+            L.CenterCrop(6, 6),
+            L.Rescaling(1 / 255),
+            L.RandomContrast(0.1),
+            L.Conv2D(5, 3),
+            L.GlobalMaxPooling2D(),
+            L.Dense(2),
+        ]
+    )
