@@ -17,6 +17,9 @@ Structure = Literal["channel", "weight"]
 Scope = Literal["global", "layer"]
 Measure = Literal["macs", "parameters", "size_bytes"]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+# No count of anything in a model or a data set is larger; what is goes into arrays of 64-bit integers.
+MOST = 2**31 - 1
+YEAR = 366 * 86400.0
 
 
 def contradiction(detail: str) -> PydanticCustomError:
@@ -133,15 +136,15 @@ Schedule = Annotated[OneShot, Field(discriminator="name")]
 
 
 class Constraints(Record):
-    """What holds for every group: widths in multiples of `round_to`, `min_units` at least, `max_ratio` removed at most."""
+    """What holds for every group: widths in multiples of `round_to`, at least `min_units`, `max_ratio` gone at most."""
 
     round_to: Annotated[int, Field(ge=1, le=1024)] = 1
-    min_units: Annotated[int, Field(ge=1)] = 1
+    min_units: Annotated[int, Field(ge=1, le=MOST)] = 1
     max_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     normalized_axes: Literal["keep", "prune"] = "keep"
 
 
-Index = Annotated[int, Field(ge=0)]
+Index = Annotated[int, Field(ge=0, le=MOST)]
 
 
 class LayerRule(Record):
@@ -192,7 +195,7 @@ class BatchNormStage(Record):
     """Estimate the moving statistics of every BatchNormalization again on training inputs; no labels needed."""
 
     stage: Literal["batch_norm"]
-    samples: Annotated[int, Field(ge=1)] = 2048
+    samples: Annotated[int, Field(ge=1, le=MOST)] = 2048
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
 
 
@@ -205,7 +208,7 @@ class FineTuneStage(Record):
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     learning_rate: Annotated[float, Field(gt=0.0, le=10.0)] = 0.001
     learning_rate_schedule: Literal["cosine", "constant"] = "cosine"
-    patience: Annotated[int, Field(ge=1)] | None = None
+    patience: Annotated[int, Field(ge=1, le=MOST)] | None = None
 
 
 Stage = Annotated[BatchNormStage | FineTuneStage, Field(discriminator="stage")]
@@ -280,9 +283,9 @@ ExportName = Literal["keras", "h5"]
 class Limits(Record):
     """What a job may take: seconds of running and of waiting, bytes of memory."""
 
-    run_seconds: Annotated[float, Field(gt=0.0)] = 3600
-    queue_seconds: Annotated[float, Field(gt=0.0)] = 86400
-    memory_bytes: Annotated[int, Field(ge=256 * 2**20)] = 8_000_000_000
+    run_seconds: Annotated[float, Field(gt=0.0, le=YEAR)] = 3600
+    queue_seconds: Annotated[float, Field(gt=0.0, le=YEAR)] = 86400
+    memory_bytes: Annotated[int, Field(ge=256 * 2**20, le=2**50)] = 8_000_000_000
 
 
 class Spec(Record):
