@@ -78,7 +78,18 @@ def install(app: FastAPI) -> None:
             schemas = made.setdefault("components", {}).setdefault("schemas", {})
             for name, schema in bodies["$defs"].items():
                 schemas.setdefault(name, schema)
+            _without_fastapis_422(made)
             app.openapi_schema = made
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _without_fastapis_422(document: dict[str, Any]) -> None:
+    """FastAPI promises an answer of its own to bad parameters; ours is a problem with status 400."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
