@@ -1,4 +1,4 @@
-"""The engine as a library: `inspect(path)` and `prune(path, spec, data)` give a notebook what the service gives a pipeline.
+"""The engine as a library: `inspect(path)`, and `prune(path, spec, data)`: the same steps and results as the service's.
 
 Both are loaded on first use, so `pruning.contract` stays free of NumPy and TensorFlow.
 """
