@@ -1,0 +1,182 @@
+"""Good surgery passes; every planted bug is caught, wherever it is planted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from pruning import archive as archives
+from pruning import surgery
+from pruning.archive import Archive
+from pruning.contract.errors import VerificationFailed
+from pruning.keras import live, verify
+from pruning.planning import Case
+from tests.pruning.keras import small
+
+Array = Any
+
+
+def removed(case: Case) -> Array:
+    """The first, third and fifth unit of every group that may be pruned."""
+    return np.concatenate([group.units[[0, 2, 4]] for group in case.units.groups if group.barrier is None])
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    return small.case(small.residual(), tmp_path)
+
+
+def both(case: Case, cut: Archive, gone: Array) -> None:
+    probe = [small.images(4)[0]]
+    verify.structure(case.archive, case.graph, case.units, gone, probe)
+    verify.delivered(case.archive, cut, case.units, gone, [probe])
+
+
+def test_good_surgery_passes_with_power(case: Case) -> None:
+    gone = removed(case)
+    cut = surgery.apply(case.archive, case.graph, case.units, gone)
+    probe = [small.images(8)[0]]
+    structure = verify.structure(case.archive, case.graph, case.units, gone, probe)
+    assert structure.relative_difference <= 1e-12
+    assert structure.has_power
+    values = verify.delivered(case.archive, cut, case.units, gone, [probe])
+    assert values.relative_difference <= 1e-5
+    assert values.has_power
+
+
+BUGS: dict[str, Callable[[Array, int], Array]] = {
+    "shifted": lambda array, axis: np.roll(array, 1, axis),
+    "reversed": lambda array, axis: np.flip(array, axis),
+    "swapped": lambda array, axis: np.take(array, [1, 0, *range(2, array.shape[axis])], axis),
+    "doubled": lambda array, axis: np.take(array, [0, 0, *range(2, array.shape[axis])], axis),
+    "zeroed": lambda array, axis: (
+        array * (np.arange(array.shape[axis]) > 0).reshape([-1 if i == axis else 1 for i in range(array.ndim)])
+    ),
+}
+PLACES = [
+    ("layers/conv2d/vars/0", 3),
+    ("layers/conv2d_1/vars/0", 2),
+    ("layers/conv2d_1/vars/0", 3),
+    ("layers/conv2d_1/vars/1", 0),
+    ("layers/conv2d_2/vars/0", 2),
+    ("layers/conv2d_2/vars/0", 3),
+    ("layers/conv2d_2/vars/1", 0),
+    ("layers/batch_normalization/vars/0", 0),
+    ("layers/batch_normalization/vars/1", 0),
+    ("layers/batch_normalization/vars/2", 0),
+    ("layers/batch_normalization_1/vars/3", 0),
+    ("layers/dense/vars/0", 0),
+]
+
+
+@pytest.mark.parametrize(("place", "bug"), list(enumerate([*BUGS, *BUGS, *BUGS][: len(PLACES)])))
+def test_a_wrong_index_in_the_surgery_is_caught_by_structure(
+    case: Case, monkeypatch: pytest.MonkeyPatch, place: int, bug: str
+) -> None:
+    """The weights are untrained - biases all zero, scales all one - and hide nothing, because they are redrawn."""
+    path, axis = PLACES[place]
+    gone = removed(case)
+    right = surgery.apply
+
+    def wrong(archive: Archive, *rest: Any) -> Archive:
+        cut = right(archive, *rest)
+        return archives.replace_arrays(cut, {path: BUGS[bug](cut.arrays[path], axis)})
+
+    monkeypatch.setattr(surgery, "apply", wrong)
+    with pytest.raises(VerificationFailed, match="structure"):
+        verify.structure(case.archive, case.graph, case.units, gone, [small.images(4)[0]])
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_wrong_array_in_the_delivered_model_is_caught_by_values(case: Case, bug: str) -> None:
+    gone = removed(case)
+    cut = surgery.apply(case.archive, case.graph, case.units, gone)
+    path = "layers/conv2d_2/vars/0"
+    broken = archives.replace_arrays(cut, {path: BUGS[bug](cut.arrays[path], 2)})
+    with pytest.raises(VerificationFailed, match="values"):
+        both(case, broken, gone)
+
+
+def test_a_missing_or_misshapen_array_fails(case: Case) -> None:
+    gone = removed(case)
+    cut = surgery.apply(case.archive, case.graph, case.units, gone)
+    path = "layers/dense/vars/0"
+    short = archives.replace_arrays(cut, {path: cut.arrays[path][1:]})
+    with pytest.raises(VerificationFailed, match=path):
+        verify.delivered(case.archive, short, case.units, gone, [[small.images(2)[0]]])
+
+
+def test_a_small_difference_before_the_softmax_is_not_squeezed_away(case: Case) -> None:
+    gone = removed(case)
+    cut = surgery.apply(case.archive, case.graph, case.units, gone)
+    bias = cut.arrays["layers/dense/vars/1"]
+    moved = archives.replace_arrays(cut, {"layers/dense/vars/1": bias + 1.0})  # softmax does not see this
+    with pytest.raises(VerificationFailed, match="values"):
+        verify.delivered(case.archive, moved, case.units, gone, [[small.images(2)[0]]])
+
+
+def test_dead_units_prove_nothing_by_values_but_structure_still_does(tmp_path: Path) -> None:
+    model = small.residual()
+    kernel = model.get_layer("last").kernel
+    kernel.assign(kernel.numpy() * (np.arange(12) > 2))
+    case = small.case(model, tmp_path)
+    gone = next(group.units[:2] for group in case.units.groups if group.id == "last")
+    cut = surgery.apply(case.archive, case.graph, case.units, gone)
+    probe = [small.images(4)[0]]
+    assert not verify.delivered(case.archive, cut, case.units, gone, [probe]).has_power
+    assert verify.structure(case.archive, case.graph, case.units, gone, probe).has_power
+
+
+def test_the_written_file_against_memory(tmp_path: Path) -> None:
+    model, other = small.residual(), small.residual(seed=1)
+    probes = [[small.images(4)[0]]]
+    assert verify.reloaded(model, small.residual(), probes).relative_difference == 0
+    with pytest.raises(VerificationFailed, match="loaded again"):
+        verify.reloaded(model, other, probes)
+
+
+def test_masks_hold_and_nothing_else_changes(case: Case) -> None:
+    path = "layers/dense/vars/0"
+    mask = np.ones(case.archive.arrays[path].shape, bool)
+    mask[0] = False
+    array = np.where(mask, case.archive.arrays[path], 0)
+    assert verify.zeros_held({path: array}, {path: mask})
+    verify.unchanged({path: case.archive.arrays[path]}, {path: array}, {path: mask})
+    with pytest.raises(VerificationFailed, match="masked and not zero"):
+        verify.zeros_held({path: array + 1}, {path: mask})
+    with pytest.raises(VerificationFailed, match="no mask covers"):
+        verify.unchanged({path: case.archive.arrays[path]}, {path: array * 2}, {path: mask})
+
+
+def test_not_finite_outputs_are_no_proof(case: Case) -> None:
+    gone = removed(case)
+    cut = surgery.apply(case.archive, case.graph, case.units, gone)
+    probe = [np.full((2, 8, 8, 2), np.inf, np.float32)]
+    with pytest.raises(VerificationFailed, match="not finite"):
+        verify.delivered(case.archive, cut, case.units, gone, [probe])
+
+
+def test_probes_stay_inside_the_vocabulary() -> None:
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    extra = keras.Input((2,), name="extra")
+    pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(7, 3)(tokens))
+    model = keras.Model([tokens, extra], keras.layers.Dense(1)(keras.layers.Concatenate()([pooled, extra])))
+    assert verify.vocabularies(model) == {"tokens": 7}
+    probes = verify.probes(model, None)
+    assert [probe[1].max() > 1 for probe in probes] == [False, True]
+    for probe in probes:
+        assert probe[0].dtype == np.int32
+        assert set(np.unique(probe[0])) <= set(range(7))
+
+
+def test_float64_reaches_every_layer_and_policy(case: Case) -> None:
+    config = live.in_float64(case.archive.config)
+    model = live.build(config, case.archive.arrays)
+    assert {layer.compute_dtype for layer in model.layers[1:]} == {"float64"}
+    assert model.inputs[0].dtype == "float64"
+    assert "float32" not in str(config["config"]["layers"])
