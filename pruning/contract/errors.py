@@ -31,9 +31,7 @@ class SecateurError(Exception):
     code: ClassVar[str] = "internal_error"
     status: int = 500
 
-    def __init__(
-        self, detail: str | None = None, *, errors: Sequence[FieldError] = (), **extra: Any
-    ) -> None:
+    def __init__(self, detail: str | None = None, *, errors: Sequence[FieldError] = (), **extra: Any) -> None:
         self.detail = detail or (type(self).__doc__ or "").strip()
         self.errors = list(errors)
         self.extra = extra
