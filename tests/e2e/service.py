@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,7 +74,8 @@ class Service:
         """kill -9; what runs below the victim has to end with it. A killed parent is started again."""
         pid = self.pid(victim, seconds)
         below = descendants(pid)
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # a child may just have ended by itself
+            os.kill(pid, signal.SIGKILL)
         if victim == "serve":
             assert self.process
             self.process.wait(10)
