@@ -42,7 +42,7 @@ lint: $(INSTALLED)  ## ruff, mypy, import rules, scripts that parse
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
-	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/lint-imports --no-logo
 	@bash -n .ci/run
 	@$(RUN) -m pip check
 
