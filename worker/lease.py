@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Lease(Generic[Row]):
-    """One claim. `check` and `on_news` are what `watch` calls; `sandbox` is what the child said of its isolation."""
+    """One claim. `check` and `on_news` are what `watch` calls."""
 
     def __init__(self, kind: Kind[Row], claim: Claim[Row], lease_seconds: float, stopping: threading.Event) -> None:
         self._kind: Kind[Row] = kind
@@ -37,7 +37,6 @@ class Lease(Generic[Row]):
         self._news: Progress | None = None
         self._written = ""
         self._write_at = now
-        self.sandbox: Sandboxed | None = None
 
     def check(self) -> Stop | None:
         """Renew the lease when a third of it is over; why the child has to end, if it has to."""
@@ -61,12 +60,10 @@ class Lease(Generic[Row]):
 
     def on_news(self, line: Progress | Sandboxed) -> None:
         """Keep the newest progress; `check` writes it, a few times a second."""
-        if isinstance(line, Sandboxed):
-            self.sandbox = line
-            return
-        self._news = line
-        if line.phase != self._written:
-            self._write_at = 0.0
+        if isinstance(line, Progress):
+            self._news = line
+            if line.phase != self._written:
+                self._write_at = 0.0
 
     def _renew(self, now: float) -> Stop | None:
         with db.write() as session:

@@ -41,6 +41,7 @@ class Maintenance:
         self._settings = settings
         self._supervisor = supervisor
         self._blobs_at = 0.0
+        self._announce_after = 0.0  # at the start: the messages may have died with the last worker
         self._threads = [
             threading.Thread(target=self._again, args=(settings.sweep_seconds, self.sweep), name="maintenance"),
             threading.Thread(target=self._again, args=(_UPLOAD_WAITS_SECONDS, self.inspect_waiting), name="inspector"),
@@ -62,8 +63,10 @@ class Maintenance:
     def sweep(self) -> None:
         """One round: this worker's own things, and if it leads, those that all share."""
         settings, me = self._settings, self._supervisor.worker_id
-        sandbox = self._supervisor.sandbox
         scratch.sweep(settings.scratch_dir)
+        if self._supervisor.sandbox is None and self._supervisor.zygote.wait_ready(0):
+            self._supervisor.probe()
+        sandbox = self._supervisor.sandbox
         with db.write() as session:
             workers.beat(
                 session,
@@ -75,7 +78,8 @@ class Maintenance:
             )
             leads = workers.acquire(session, "maintenance", me, max(3 * settings.sweep_seconds, 10.0))
         if leads:
-            sweep_rows(settings)
+            sweep_rows(settings, self._announce_after)
+            self._announce_after = settings.republish_seconds
             self._sweep_files()
 
     def inspect_waiting(self) -> None:
@@ -112,7 +116,7 @@ class Maintenance:
                 return
 
 
-def sweep_rows(settings: Settings) -> None:
+def sweep_rows(settings: Settings, announce_after: float) -> None:
     """Requeue rows whose lease ended, fail those that waited too long, announce what waits again, forget the old."""
     moved: list[tuple[Kind[Any], Moved]] = []
     with db.write() as session:
@@ -123,8 +127,8 @@ def sweep_rows(settings: Settings) -> None:
     room = MOST_ANNOUNCED - len(waiting) - max((queue.depth(name) or 0 for name in settings.queues), default=0)
     if room > 0:
         with db.write() as session:
-            waiting += [(MODELS, it) for it in states.stale(session, MODELS, settings.republish_seconds, room)]
-            waiting += [(JOBS, it) for it in states.stale(session, JOBS, settings.republish_seconds, room)]
+            waiting += [(MODELS, it) for it in states.stale(session, MODELS, announce_after, room)]
+            waiting += [(JOBS, it) for it in states.stale(session, JOBS, announce_after, room)]
     for kind, it in waiting:
         announce(kind, it.id, it.queue)
     with db.write() as session:

@@ -21,7 +21,9 @@ from contextlib import suppress
 from types import FrameType
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
+from app import db
 from app.settings import Settings, get_settings
 from worker import logs, parent
 
@@ -121,9 +123,11 @@ def serve() -> int:
     except OSError as error:
         sys.stderr.write(f"secateur: {_why_no_port(error, settings)}\n")
         return 1
-    from app import db
-
-    db.upgrade()
+    try:
+        db.upgrade()
+    except SQLAlchemyError as error:
+        sys.stderr.write(f"secateur: the database cannot be used: {_last_line(error)}\n")
+        return 1
     port = listener.getsockname()[1]
     threading.Thread(target=_announce, args=(settings.host, port), daemon=True).start()
     fd = listener.fileno()
@@ -136,6 +140,11 @@ def _why_no_port(error: OSError, settings: Settings) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"{place} is taken by another program: stop it, or choose another with PORT=8001"
     return f"cannot listen on {place}: {error.strerror or error}; choose others with HOST=... PORT=..."
+
+
+def _last_line(error: SQLAlchemyError) -> str:
+    # The first line is SQLAlchemy's link to its documents; parameters and addresses are not in the driver's own words.
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[-1]
 
 
 def _announce(host: str, port: int) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from typing import Any, cast
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app import db, ids, queue
@@ -25,7 +27,7 @@ from app.settings import Settings
 from app.storage import Staged, get_storage
 from app.tables import Dataset, Job, Model
 from pruning.contract.errors import NotFound, SecateurError, WorkerLost, from_body
-from pruning.contract.progress import Inspected, Produced, Pruned, Sandboxed
+from pruning.contract.progress import Inspected, Produced, Progress, Pruned, Sandboxed
 from pruning.contract.request import InspectRequest, PruneRequest
 from pruning.contract.spec import Spec
 from worker import outcome
@@ -92,11 +94,25 @@ class Supervisor:
         for job in waiting:
             queue.enqueue_job(job.id, job.queue)
 
+    def probe(self) -> None:
+        """Learn the level of isolation that children reach, from one that is asked for nothing."""
+        with self._scratch.folder() as folder:
+            child = self.zygote.spawn(Order(scratch=str(folder.path), readable=(), memory_bytes=2**30), b"null")
+            try:
+                watch(child, run_seconds=60, memory_bytes=2**30, on_news=self._note, check=lambda: None)
+            finally:
+                child.close()
+
+    def _note(self, line: Progress | Sandboxed) -> None:
+        if isinstance(line, Sandboxed):
+            self.sandbox = line
+
     def _work(self, kind: Kind[Row], id: str, make_task: Callable[[Claim[Row], JobFolder], Task]) -> None:
         # A claim counts as an attempt: none is made before there is a process to run it.
-        while not self.zygote.wait_ready(0.5):
-            if self.stopping.is_set():
-                return
+        while not self.zygote.wait_ready(0.5) and not self.stopping.is_set():
+            continue
+        if self.stopping.is_set():
+            return
         with db.write() as session:
             claim = states.claim(session, kind, id, self.worker_id, self._settings.lease_seconds)
         if claim is None:
@@ -118,18 +134,22 @@ class Supervisor:
     def _follow(self, kind: Kind[Row], claim: Claim[Row], task: Task, folder: JobFolder) -> Ending:
         lease = Lease(kind, claim, self._settings.lease_seconds, self.stopping)
         order = Order(scratch=str(folder.path), readable=task.readable, memory_bytes=task.memory_bytes)
+
+        def on_news(line: Progress | Sandboxed) -> None:
+            self._note(line)
+            lease.on_news(line)
+
         child = self.zygote.spawn(order, task.request.model_dump_json().encode())
         try:
             ending = watch(
                 child,
                 run_seconds=task.run_seconds,
                 memory_bytes=task.memory_bytes,
-                on_news=lease.on_news,
+                on_news=on_news,
                 check=lease.check,
             )
         finally:
             child.close()
-        self.sandbox = lease.sandbox or self.sandbox
         if ending.status != 0:
             _log.warning("child_failed", id=claim.id, stop=ending.stop, status=ending.status, output=ending.output)
         return ending
@@ -179,6 +199,19 @@ class Supervisor:
         return Task(request, (str(stored),), settings.inspect_seconds, settings.inspect_memory_bytes, Inspected)
 
     def _settle(self, kind: Kind[Row], claim: Claim[Row], end: Outcome, ending: Ending, folder: JobFolder) -> None:
+        """Write the outcome; a database that is away is tried for one lease, then the row is the sweep's."""
+        last = time.monotonic() + self._settings.lease_seconds
+        while True:
+            try:
+                self._write(kind, claim, end, ending, folder)
+                return
+            except OperationalError:
+                if time.monotonic() >= last:
+                    raise
+                _log.warning("database_unreachable", id=claim.id)
+                time.sleep(1.0)
+
+    def _write(self, kind: Kind[Row], claim: Claim[Row], end: Outcome, ending: Ending, folder: JobFolder) -> None:
         if end.act == "drop":
             return
         if end.act == "finish":

@@ -30,16 +30,16 @@ INSPECTION = Inspection(
 
 def main(order: Order, request_fd: int, lines_fd: int) -> int:
     """Follow the script in the model's file."""
-    with os.fdopen(request_fd, "rb") as file:
-        request = REQUEST.validate_json(file.read())
 
     def say(line: Line) -> None:
         pipe.write(lines_fd, line)
 
+    say(Sandboxed(level="limits"))
+    with os.fdopen(request_fd, "rb") as file:
+        request = REQUEST.validate_json(file.read())
     prunes = isinstance(request, PruneRequest)
     script = json.loads(Path(request.model if prunes else request.upload).read_text())
     out = Path(request.out)
-    say(Sandboxed(level="limits"))
     say(Progress(phase="load"))
     if "started" in script:
         Path(script["started"]).write_text(str(os.getpid()))

@@ -43,7 +43,7 @@ def claim(job_id: str, lease_seconds: float) -> None:
 
 
 def messages(settings: Settings) -> int:
-    assert queue.depth("cpu") == len(list(settings.broker_dir.glob("*.msg")))
+    assert queue.depth("cpu") == len(list(settings.broker_dir.glob("[0-9]*.msg")))
     return queue.depth("cpu") or 0
 
 
@@ -52,7 +52,7 @@ def test_a_lost_job_waits_again_and_is_announced(ready_model: str, settings: Set
     claim(lost, 0.05)
     claim(held, 60)
     time.sleep(0.1)
-    sweep_rows(settings)
+    sweep_rows(settings, settings.republish_seconds)
     assert [(job_of(id).state, job_of(id).attempts) for id in (lost, held)] == [("queued", 1), ("running", 1)]
     assert messages(settings) == 1
 
@@ -64,7 +64,7 @@ def test_a_lost_inspection_waits_again_and_fails_after_its_attempts(settings: Se
         with db.write() as session:
             assert states.claim(session, MODELS, model_id, "dead", 0.01)
         time.sleep(0.05)
-        sweep_rows(settings)
+        sweep_rows(settings, settings.republish_seconds)
     assert model_of(model_id).state == "rejected"
     assert (model_of(model_id).problem or {})["code"] == "worker_lost"
     assert messages(settings) == settings.max_attempts - 1
@@ -72,20 +72,20 @@ def test_a_lost_inspection_waits_again_and_fails_after_its_attempts(settings: Se
 
 def test_a_forgotten_job_is_announced_again_but_not_without_end(ready_model: str, settings: Settings) -> None:
     ids = [add_job(ready_model) for _ in range(3)]
-    sweep_rows(settings)
+    sweep_rows(settings, settings.republish_seconds)
     assert messages(settings) == 0  # announced a moment ago
     with db.write() as session:
         session.execute(update(Job).values(published_at=now(-settings.republish_seconds - 1)))
-    sweep_rows(settings)
+    sweep_rows(settings, settings.republish_seconds)
     assert messages(settings) == len(ids)
-    sweep_rows(settings)
+    sweep_rows(settings, settings.republish_seconds)
     assert messages(settings) == len(ids)
 
 
 def test_a_job_that_waited_too_long_fails(ready_model: str, settings: Settings) -> None:
     job_id = add_job(ready_model, queue_seconds=0.01)
     time.sleep(0.05)
-    sweep_rows(settings)
+    sweep_rows(settings, settings.republish_seconds)
     assert (job_of(job_id).error or {})["code"] == "queue_time_limit"
 
 
@@ -99,7 +99,7 @@ def test_old_keys_and_silent_workers_are_forgotten(settings: Settings) -> None:
             worker = Worker(id=id, host="h", pid=1, queues=[])
             worker.started_at = worker.seen_at = now(-age)  # type: ignore[assignment]
             session.add(worker)
-    sweep_rows(settings)
+    sweep_rows(settings, settings.republish_seconds)
     with db.read() as session:
         assert session.scalars(select(IdempotencyKey.key)).all() == ["young"]
         assert session.scalars(select(Worker.id)).all() == ["here"]
@@ -165,5 +165,23 @@ def test_a_sweep_that_fails_is_made_again(
     monkeypatch.setattr("worker.scratch.sweep", broken)
     maintenance.start()
     assert again.wait(10)
+    supervisor.stopping.set()
+    maintenance.join()
+
+
+def test_a_worker_that_starts_announces_what_waits_and_learns_its_isolation(
+    ready_model: str, supervisor: Supervisor, settings: Settings
+) -> None:
+    add_job(ready_model)
+    supervisor.sandbox = None
+    maintenance = Maintenance(settings, supervisor)
+    maintenance.start()
+    assert wait_until(lambda: messages(settings) == 1)
+
+    def learnt() -> bool:
+        with db.read() as session:
+            return session.scalar(select(Worker.sandbox)) == {"level": "limits", "detail": {}}
+
+    assert wait_until(learnt)
     supervisor.stopping.set()
     maintenance.join()
