@@ -33,37 +33,44 @@ class Scores:
     columns: Mapping[str, Floats]
 
 
-def evaluate(model: keras.Model, samples: Samples, objective: Objective, batch_size: int = 256) -> Scores:
-    """Loss (sum over outputs) and metrics in inference mode; exactly what `model.evaluate` counts.
+def evaluator(model: keras.Model, objective: Objective, like: Samples) -> Callable[[Samples, int], Scores]:
+    """A function of (samples, batch size) that scores the model as it stands; compiled once, for samples like these.
 
-    Metrics that are no means over samples (AUC and the like) are computed by Keras' own streaming objects.
-    Raises `DatasetMismatch` where the model cannot compute these inputs.
+    Loss (sum over outputs) and metrics in inference mode; exactly what `model.evaluate` counts. Metrics that are no
+    functions of means over samples (AUC and the like) are computed by Keras' own streaming objects.
+    Raises `DatasetMismatch` where the model cannot compute the inputs.
     """
-    step = _step(model, objective)
-    streamed = {metric.label: _streaming(metric) for metric in objective.metrics if metric.name not in _COLUMNS}
-    losses: list[Any] = []
-    columns: dict[str, list[Any]] = {metric.label: [] for metric in objective.metrics if metric.name in _COLUMNS}
-    for inputs, labels in samples.batches(batch_size):
-        try:
-            loss, found, outputs = step(inputs, labels)
-        except tf.errors.InvalidArgumentError as error:
-            raise DatasetMismatch(f"the model cannot compute the {samples.name} data: {str(error)[:300]}") from error
-        losses.append(loss.numpy())
-        for label, values in found.items():
-            columns[label].append(values.numpy())
-        for metric in objective.metrics:
-            if metric.label in streamed:
-                streamed[metric.label].update_state(labels[metric.output], outputs[metric.output])
-    joined = {label: np.concatenate(parts).astype(np.float64) for label, parts in columns.items()}
-    values = {
-        metric.label: (
-            float(streamed[metric.label].result())
-            if metric.label in streamed
-            else float(_combined(metric.name, joined[metric.label].mean(axis=0)))
-        )
-        for metric in objective.metrics
-    }
-    return Scores(len(samples), float(np.concatenate(losses).astype(np.float64).mean()), values, joined)
+    step = _step(model, objective, like)
+
+    def score(samples: Samples, batch_size: int = 256) -> Scores:
+        streamed = {metric.label: _streaming(metric) for metric in objective.metrics if metric.name not in _COLUMNS}
+        losses: list[Any] = []
+        columns: dict[str, list[Any]] = {metric.label: [] for metric in objective.metrics if metric.name in _COLUMNS}
+        for inputs, labels in samples.batches(batch_size):
+            try:
+                loss, found, outputs = step(inputs, labels)
+            except tf.errors.InvalidArgumentError as error:
+                raise DatasetMismatch(
+                    f"the model cannot compute the {samples.name} data: {str(error)[:300]}"
+                ) from error
+            losses.append(loss.numpy())
+            for label, values in found.items():
+                columns[label].append(values.numpy())
+            for metric in objective.metrics:
+                if metric.label in streamed:
+                    streamed[metric.label].update_state(labels[metric.output], outputs[metric.output])
+        joined = {label: np.concatenate(parts).astype(np.float64) for label, parts in columns.items()}
+        metrics = {
+            metric.label: (
+                float(streamed[metric.label].result())
+                if metric.label in streamed
+                else float(_combined(metric.name, joined[metric.label].mean(axis=0)))
+            )
+            for metric in objective.metrics
+        }
+        return Scores(len(samples), float(np.concatenate(losses).astype(np.float64).mean()), metrics, joined)
+
+    return score
 
 
 def compare(
@@ -136,8 +143,8 @@ def summary(scores: Scores) -> dict[str, Any]:
     return {"loss": _finite(scores.loss), "metrics": {name: _finite(value) for name, value in scores.metrics.items()}}
 
 
-def _step(model: keras.Model, objective: Objective) -> Callable[..., Any]:
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+def _step(model: keras.Model, objective: Objective, like: Samples) -> Callable[..., Any]:
+    @tf.function(input_signature=live.signature(*like.batch(slice(0, 1))))  # type: ignore[untyped-decorator]
     def step(inputs: list[Any], labels: list[Any]) -> Any:
         outputs = [tf.cast(output, tf.float32) for output in live.call(model, inputs)]
         loss = total_loss(objective, labels, outputs)

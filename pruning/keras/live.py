@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from pruning.archive import Archive
@@ -54,6 +55,11 @@ def call(model: keras.Model, inputs: Sequence[Any], training: bool = False) -> l
     sequential = isinstance(model, keras.Sequential)
     packed = inputs[0] if sequential else keras.tree.pack_sequence_as(model.input, list(inputs))
     return list(keras.tree.flatten(model(packed, training=training)))
+
+
+def signature(*arguments: Sequence[NDArray[Any]]) -> list[list[tf.TensorSpec]]:
+    """What `tf.function` traces once for batches of any size that are otherwise like these."""
+    return [[tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays] for arrays in arguments]
 
 
 def in_float64(config: Any) -> Any:

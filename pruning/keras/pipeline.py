@@ -34,7 +34,7 @@ from pruning.keras import data, describe, export, heads, live, measure, recover,
 from pruning.keras import load as loading
 from pruning.keras import objective as objectives
 from pruning.keras.data import Dataset, Samples
-from pruning.keras.evaluate import Scores, evaluate, summary
+from pruning.keras.evaluate import Scores, evaluator, summary
 from pruning.keras.objective import Objective
 from pruning.planning import Case, Decision
 from pruning.selection import Infeasible
@@ -205,7 +205,10 @@ def _recover(run: _Run, chosen: Decision, model: keras.Model) -> list[StageRepor
         start = time.monotonic()
         history = recover.run(stage, context)
         seconds = time.monotonic() - start
-        found = summary(_scores(run, model, "validation")) if run.objective and context.validation else {}
+        found = {}
+        if run.objective is not None and context.validation is not None:
+            score = evaluator(model, run.objective, context.validation)
+            found = summary(score(context.validation, context.eval_batch_size))
         reports.append(StageReport(stage=stage.stage, seconds=round(seconds, 3), validation=found, history=history))
     return reports
 
@@ -255,19 +258,15 @@ def _evaluate(run: _Run, pruned: keras.Model, delivered: keras.Model) -> tuple[R
     models = {"original": run.original, "pruned": pruned, "recovered": delivered}
     names: list[Split] = [name for name in ("validation", "test") if name in run.splits]
     tell = _reporter(run.emit, "evaluate", "models")
-    found: dict[Split, dict[str, Scores]] = {}
-    for at, split in enumerate(names):
-        found[split] = {}
-        for number, (role, model) in enumerate(models.items()):
-            found[split][role] = _scores(run, model, split)
-            tell(at * len(models) + number + 1, len(names) * len(models), "models", {})
+    found: dict[Split, dict[str, Scores]] = {split: {} for split in names}
+    for number, (role, model) in enumerate(models.items()):
+        if names:
+            score = evaluator(model, run.objective, run.splits[names[0]])
+            for split in names:
+                found[split][role] = score(run.splits[split], run.spec.evaluation.batch_size)
+        tell(number + 1, len(models), "models", {})
     warnings = report.at_chance(run.objective, run.splits[names[0]], found[names[0]]["original"]) if names else []
     return report.recovery(run.objective, found, run.spec.seed), warnings
-
-
-def _scores(run: _Run, model: keras.Model, split: Split) -> Scores:
-    assert run.objective is not None
-    return evaluate(model, run.splits[split], run.objective, run.spec.evaluation.batch_size)
 
 
 def _announce(run: _Run, chosen: Decision, filenames: list[str]) -> None:

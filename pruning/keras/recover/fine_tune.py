@@ -13,12 +13,11 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from pruning.contract.errors import DatasetMismatch
 from pruning.contract.spec import FineTuneStage
 from pruning.keras import live
-from pruning.keras.evaluate import evaluate, key, summary, total_loss
+from pruning.keras.evaluate import evaluator, key, summary, total_loss
 from pruning.keras.objective import Objective
 from pruning.keras.private import variables
 from pruning.keras.recover.context import Context, History
@@ -43,10 +42,11 @@ def run(stage: FineTuneStage, context: Context) -> History:
         raise DatasetMismatch("fine-tuning needs labels and a validation split (y_train, x_validation, y_validation)")
     keras.utils.set_random_seed(context.seed % 2**32)
     rng = np.random.default_rng(context.seed)
-    step = _step(context.model, context.objective, _optimizer(stage, context), context.masks)
+    step = _step(context, context.objective, _optimizer(stage, context))
+    score = evaluator(context.model, context.objective, context.validation)
     samples, size = len(context.train), min(stage.batch_size, len(context.train))
     steps = -(-samples // size)
-    best = key(_validate(context), context.objective)
+    best = key(score(context.validation, context.eval_batch_size), context.objective)
     kept = [np.array(v) for v in context.model.get_weights()]
     history: History = []
     waited, told = 0, time.monotonic()
@@ -58,7 +58,7 @@ def run(stage: FineTuneStage, context: Context) -> History:
             if time.monotonic() - told > _SECONDS_BETWEEN_REPORTS:
                 told = time.monotonic()
                 context.report(epoch * steps + at + 1, stage.epochs * steps, "steps", {"epoch": epoch + 1})
-        scores = _validate(context)
+        scores = score(context.validation, context.eval_batch_size)
         record = {"epoch": float(epoch + 1), "loss": losses / samples, **_flat(summary(scores))}
         history.append({name: value for name, value in record.items() if np.isfinite(value)})
         context.report((epoch + 1) * steps, stage.epochs * steps, "steps", {**history[-1], "epoch": epoch + 1})
@@ -71,12 +71,6 @@ def run(stage: FineTuneStage, context: Context) -> History:
             break
     context.model.set_weights(kept)
     return history
-
-
-def _validate(context: Context) -> Any:
-    assert context.validation is not None
-    assert context.objective is not None
-    return evaluate(context.model, context.validation, context.objective, context.eval_batch_size)
 
 
 def _flat(scores: Mapping[str, Any]) -> dict[str, float]:
@@ -100,14 +94,13 @@ def _mixed(model: keras.Model) -> bool:
     return "mixed_float16" in str(model.get_config())
 
 
-def _step(
-    model: keras.Model, objective: Objective, optimizer: Any, masks: Mapping[str, NDArray[Any]]
-) -> Callable[[list[Any], list[Any]], Any]:
+def _step(context: Context, objective: Objective, optimizer: Any) -> Callable[[list[Any], list[Any]], Any]:
     """One step of training: batch in, mean loss out; masked weights are zero again before it returns."""
-    at = variables(model) if masks else {}
-    held = [(at[path], tf.constant(mask, dtype=at[path].dtype)) for path, mask in masks.items()]
+    model = context.model
+    at = variables(model) if context.masks else {}
+    held = [(at[path], tf.constant(mask, dtype=at[path].dtype)) for path, mask in context.masks.items()]
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=live.signature(*context.train.batch(slice(0, 1))))  # type: ignore[untyped-decorator]
     def step(inputs: list[Any], labels: list[Any]) -> Any:
         with tf.GradientTape() as tape:
             outputs = [tf.cast(output, tf.float32) for output in live.call(model, inputs, training=True)]

@@ -10,7 +10,7 @@ import pytest
 
 from pruning.contract.spec import Evaluation
 from pruning.keras.data import opened, ports
-from pruning.keras.evaluate import Scores, compare, evaluate, interval_of_ratio, key
+from pruning.keras.evaluate import Scores, compare, evaluator, interval_of_ratio, key
 from pruning.keras.objective import Objective, resolve
 from tests.pruning.keras import small
 
@@ -19,7 +19,7 @@ def judged(model: keras.Model, x: Any, y: Any, activation: str | None, **request
     with opened({"x_test": x, "y_test": y}, model) as dataset:
         samples = dataset.split("test")
     objective = resolve(Evaluation(**requested), model.get_compile_config(), ports(model)[1], [activation], samples)
-    return evaluate(model, samples, objective, batch_size=32), objective
+    return evaluator(model, objective, samples)(samples, 32), objective
 
 
 def test_loss_and_accuracy_are_those_of_keras() -> None:
@@ -64,7 +64,7 @@ def test_two_outputs_add_their_weighted_losses() -> None:
     with opened({"x_test": x, "y_test__low": values, "y_test__high": classes}, model) as dataset:
         samples = dataset.split("test")
     objective = resolve(Evaluation(), model.get_compile_config(), ports(model)[1], [None, "softmax"], samples)
-    scores = evaluate(model, samples, objective)
+    scores = evaluator(model, objective, samples)(samples, 64)
     expected = model.evaluate(x, {"low": values, "high": classes}, verbose=0, return_dict=True)
     assert scores.loss == pytest.approx(expected["loss"], rel=1e-5)
     assert scores.metrics["low_mae"] == pytest.approx(expected["low_mae"], rel=1e-5)

@@ -9,7 +9,7 @@ import pytest
 from pruning.contract.errors import DatasetMismatch
 from pruning.contract.spec import Evaluation, FineTuneStage
 from pruning.keras.data import opened, ports
-from pruning.keras.evaluate import evaluate
+from pruning.keras.evaluate import evaluator
 from pruning.keras.objective import resolve
 from pruning.keras.private import variables
 from pruning.keras.recover import Context, run
@@ -38,7 +38,7 @@ def test_it_learns_and_keeps_the_best_epoch() -> None:
     history = run(stage(), where)
     assert where.validation is not None
     assert where.objective is not None
-    scores = evaluate(model, where.validation, where.objective)
+    scores = evaluator(model, where.objective, where.validation)(where.validation, 32)
     assert scores.metrics["accuracy"] == max(epoch["val_accuracy"] for epoch in history) > 0.9
     assert [line[:3] for line in told if "val_loss" in line[3]] == [(n * 6, 18, "steps") for n in (1, 2, 3)]
 
