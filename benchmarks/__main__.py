@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.figure import Figure
 
-ALL = ("surgery", "job", "upload", "polling")
+ALL = ("surgery", "job", "upload", "polling", "imports")
 
 
 def main(names: Sequence[str]) -> int:
