@@ -7,6 +7,7 @@ turns into a write later fails with "database is locked" under load), and all ti
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ from app.settings import get_settings
 
 BUSY_SECONDS = 30
 _MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+_ONE_ENGINE = threading.Lock()
 _UPGRADE_LOCK = 0x5EC47E04
 
 
@@ -88,7 +90,8 @@ def _now_postgresql(element: _Now, compiler: SQLCompiler, **options: Any) -> str
 def engine() -> Engine:
     """The engine of the configured database; one per address and process."""
     settings = get_settings()
-    return _engine(settings.database_url.get_secret_value(), settings.database_pool_size)
+    with _ONE_ENGINE:  # the first requests come from several threads
+        return _engine(settings.database_url.get_secret_value(), settings.database_pool_size)
 
 
 def dispose() -> None:

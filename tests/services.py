@@ -5,13 +5,13 @@ As root the programs run as `nobody`, since PostgreSQL refuses root; no user is 
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
 import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,8 +26,18 @@ import valkey
 from app import db, queue
 from app.settings import Settings, get_settings
 
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
+_BECOME = """
+import ctypes, os, sys
+death_signal, parent, user, group = map(int, sys.argv[1:5])
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(group)
+    os.setuid(user)
+ctypes.CDLL(None).prctl(1, death_signal)  # PR_SET_PDEATHSIG
+if os.getppid() != parent:
+    sys.exit("the tests ended before the server started")
+os.execv(sys.argv[5], sys.argv[5:])
+"""
 
 
 @dataclass(frozen=True)
@@ -192,12 +202,12 @@ def configured(patch: pytest.MonkeyPatch, **variables: str) -> Iterator[Settings
         get_settings.cache_clear()
 
 
-def _unprivileged() -> dict[str, object]:
-    """How a program is started: as root as `nobody`, else as ourselves."""
+def _unprivileged() -> tuple[int, int]:
+    """User and group that programs run as: `nobody` if we are root, else we ourselves."""
     if os.geteuid() != 0:
-        return {}
+        return os.getuid(), os.getgid()
     user = pwd.getpwnam("nobody")
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    return user.pw_uid, user.pw_gid
 
 
 @contextmanager
@@ -205,8 +215,7 @@ def _folder(prefix: str) -> Iterator[Path]:
     """A short-named folder that the program may write to; a socket's path has at most 107 bytes."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp")))
-        if who := _unprivileged():
-            os.chown(folder, who["user"], who["group"])  # type: ignore[arg-type]
+        os.chown(folder, *_unprivileged())
         yield folder
 
 
@@ -232,20 +241,17 @@ def _reachable(site: Path, folder: Path, *needed: str) -> Path:
 
 def _start(command: list[str], folder: Path, death_signal: signal.Signals) -> subprocess.Popen[bytes]:
     """Start a program that ends with us, also when we are killed."""
-
-    def die_with_parent() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal))
-
+    # A small program that becomes the other one: forking with `preexec_fn` warns where the tests have threads.
+    who = (death_signal.value, os.getpid(), *_unprivileged())
+    become = [sys.executable, "-c", _BECOME, *map(str, who), *command]
     with (folder / "output").open("ab") as output:
         return subprocess.Popen(
-            command,
+            become,
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
-            preexec_fn=die_with_parent,
-            **_unprivileged(),  # type: ignore[call-overload]
         )
 
 
