@@ -200,7 +200,11 @@ class BatchNormStage(Record):
 
 
 class FineTuneStage(Record):
-    """Train on the training split, keep the epoch that is best on validation, stop when it no longer improves."""
+    """Train on the training split, keep the epoch that is best on validation, stop when it no longer improves.
+
+    `distill` is the share of the loss that follows the original's outputs instead of the labels, at `temperature` for
+    classes (Hinton et al. 2015, arXiv:1503.02531); 0 trains on labels alone. `patience` null never stops early.
+    """
 
     stage: Literal["fine_tune"]
     epochs: Annotated[int, Field(ge=1, le=10000)] = 5
@@ -208,7 +212,9 @@ class FineTuneStage(Record):
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     learning_rate: Annotated[float, Field(gt=0.0, le=10.0)] = 0.001
     learning_rate_schedule: Literal["cosine", "constant"] = "cosine"
-    patience: Annotated[int, Field(ge=1, le=MOST)] | None = None
+    patience: Annotated[int, Field(ge=1, le=MOST)] | None = 3
+    distill: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 4.0
 
 
 Stage = Annotated[BatchNormStage | FineTuneStage, Field(discriminator="stage")]

@@ -198,6 +198,7 @@ def _recover(run: _Run, chosen: Decision, model: keras.Model) -> list[StageRepor
             validation=run.splits.get("validation"),
             objective=run.objective,
             report=_reporter(run.emit, "recover", name),
+            original=run.original,
             masks=chosen.masks,
             seed=run.spec.seed,
             eval_batch_size=run.spec.evaluation.batch_size,

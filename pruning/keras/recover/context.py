@@ -20,6 +20,7 @@ Report: TypeAlias = Callable[[int, int, str, dict[str, float | int | str | None]
 class Context:
     """The model (changed in place), its data, and the masks that hold: {array path: True stays}.
 
+    `original`: the model before pruning, for stages that learn from it.
     `report(completed, total, unit, detail)` tells how far a stage is.
     """
 
@@ -28,6 +29,7 @@ class Context:
     validation: Samples | None
     objective: Objective | None
     report: Report
+    original: keras.Model | None = None
     masks: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     seed: int = 0
     eval_batch_size: int = 256

@@ -20,6 +20,7 @@ from pruning.keras import live
 from pruning.keras.evaluate import evaluator, key, summary, total_loss
 from pruning.keras.objective import Objective
 from pruning.keras.private import variables
+from pruning.keras.recover import distill
 from pruning.keras.recover.context import Context, History
 
 _OPTIMIZERS: Mapping[str, Callable[[Any], Any]] = {
@@ -42,7 +43,8 @@ def run(stage: FineTuneStage, context: Context) -> History:
         raise DatasetMismatch("fine-tuning needs labels and a validation split (y_train, x_validation, y_validation)")
     keras.utils.set_random_seed(context.seed % 2**32)
     rng = np.random.default_rng(context.seed)
-    step = _step(context, context.objective, _optimizer(stage, context))
+    targets = _targets(stage, context)
+    step = _step(stage, context, context.objective, targets)
     score = evaluator(context.model, context.objective, context.validation)
     samples, size = len(context.train), min(stage.batch_size, len(context.train))
     steps = -(-samples // size)
@@ -54,7 +56,8 @@ def run(stage: FineTuneStage, context: Context) -> History:
         order, losses = rng.permutation(samples), 0.0
         for at in range(steps):
             rows = np.sort(order[at * size : (at + 1) * size])
-            losses += float(step(*context.train.batch(rows))) * len(rows)
+            inputs, labels = context.train.batch(rows)
+            losses += float(step(inputs, labels, targets(rows, inputs))) * len(rows)
             if time.monotonic() - told > _SECONDS_BETWEEN_REPORTS:
                 told = time.monotonic()
                 context.report(epoch * steps + at + 1, stage.epochs * steps, "steps", {"epoch": epoch + 1})
@@ -78,6 +81,12 @@ def _flat(scores: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def _targets(stage: FineTuneStage, context: Context) -> distill.Targets:
+    if context.original is None or not stage.distill:
+        return lambda _rows, _inputs: []
+    return distill.targets(context.original, context.train, context.eval_batch_size)
+
+
 def _optimizer(stage: FineTuneStage, context: Context) -> Any:
     steps = stage.epochs * -(-len(context.train) // min(stage.batch_size, len(context.train)))
     rate: Any = stage.learning_rate
@@ -94,17 +103,24 @@ def _mixed(model: keras.Model) -> bool:
     return "mixed_float16" in str(model.get_config())
 
 
-def _step(context: Context, objective: Objective, optimizer: Any) -> Callable[[list[Any], list[Any]], Any]:
-    """One step of training: batch in, mean loss out; masked weights are zero again before it returns."""
-    model = context.model
+def _step(
+    stage: FineTuneStage, context: Context, objective: Objective, targets: distill.Targets
+) -> Callable[[list[Any], list[Any], list[Any]], Any]:
+    """One step of training: a batch and what the original says of it in, mean loss out; masks hold when it returns."""
+    model, optimizer = context.model, _optimizer(stage, context)
+    inputs, labels = context.train.batch(np.arange(1))
+    like = live.signature(inputs, labels, targets(np.arange(1), inputs))
     at = variables(model) if context.masks else {}
     held = [(at[path], tf.constant(mask, dtype=at[path].dtype)) for path, mask in context.masks.items()]
 
-    @tf.function(input_signature=live.signature(*context.train.batch(slice(0, 1))))  # type: ignore[untyped-decorator]
-    def step(inputs: list[Any], labels: list[Any]) -> Any:
+    @tf.function(input_signature=like)  # type: ignore[untyped-decorator]
+    def step(inputs: list[Any], labels: list[Any], said: list[Any]) -> Any:
         with tf.GradientTape() as tape:
             outputs = [tf.cast(output, tf.float32) for output in live.call(model, inputs, training=True)]
             loss = tf.reduce_mean(total_loss(objective, labels, outputs))
+            if said:
+                followed = tf.reduce_mean(distill.loss(objective, said, outputs, stage.temperature))
+                loss = (1 - stage.distill) * loss + stage.distill * followed
             whole = loss + tf.add_n([tf.cast(extra, tf.float32) for extra in model.losses]) if model.losses else loss
             scaled = optimizer.scale_loss(whole)
         gradients = tape.gradient(scaled, [variable.value for variable in model.trainable_variables])
