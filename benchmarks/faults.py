@@ -36,8 +36,10 @@ class Campaign:
         tiny.data(folder / "tiny.npz")
         self._service = service
         self._random = random.Random(seed)
+        model_id = service.upload("models", folder / "tiny.keras")
+        service.wait(f"/v1/models/{model_id}")
         self._body = {
-            "model_id": service.upload("models", folder / "tiny.keras"),
+            "model_id": model_id,
             "dataset_id": service.upload("datasets", folder / "tiny.npz"),
             "pruning": {"target": {"type": "ratio", "value": 0.5}},
             "measures": {"latency": None},

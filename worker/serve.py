@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
@@ -176,11 +175,9 @@ def run_api(parent_pid: int, fd: int) -> int:
 def run_worker(parent_pid: int) -> int:
     """The worker's process: Celery with a pool of threads, each of which only supervises a child."""
     parent.die_with(parent_pid)
-    from worker.tasks import arguments, celery
+    from worker.__main__ import main as work
 
-    logs.configure(get_settings().log_level)
-    warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
-    celery.worker_main(arguments(get_settings()))
+    work()
     return 0
 
 
