@@ -28,7 +28,7 @@ def _form(**fields: dict[str, Any]) -> dict[str, Any]:
     shared = {
         "name": {"type": "string", "maxLength": 256},
         "labels": {"type": "string", "description": "JSON: an object of texts"},
-        "sha256": {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"},
+        "sha256": {"type": "string", "description": "the digest that the file must have, in hex"},
     }
     return {"schema": {"type": "object", "required": ["file"], "properties": {"file": file, **shared, **fields}}}
 

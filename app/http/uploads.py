@@ -33,7 +33,7 @@ class Told(Record):
 
     name: Name | None = None
     labels: Labels = {}
-    sha256: Annotated[str, StringConstraints(to_lower=True, pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    sha256: Annotated[str, StringConstraints(to_lower=True)] | None = None
 
 
 @dataclass
@@ -108,7 +108,7 @@ async def received(request: Request, asked: Asked) -> AsyncIterator[Upload]:
             form.finish()
         upload = _told(staged, asked, form)
         if upload.told.sha256 not in (None, staged.sha256):
-            raise DigestMismatch(f"{upload.told.sha256} was announced, the bytes that arrived have {staged.sha256}")
+            raise DigestMismatch(f"{upload.told.sha256!r} was announced, the bytes that arrived have {staged.sha256}")
         yield upload
     finally:
         await run_in_threadpool(staged.close)

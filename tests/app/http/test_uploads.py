@@ -184,7 +184,7 @@ BAD_FORMS: dict[str, tuple[bytes, str, tuple[int, str]]] = {
     "digest no digest": (
         FILE + b'--b\r\nContent-Disposition: form-data; name="sha256"\r\n\r\nabc\r\n--b--\r\n',
         FORM,
-        (422, "invalid_spec"),
+        (422, "digest_mismatch"),
     ),
     "text file": (FILE + b"--b--\r\n", FORM, (415, "unsupported_format")),
     "bytes of nothing": (b"", "application/octet-stream", (422, "unreadable_file")),
