@@ -14,7 +14,7 @@ from unittest.mock import patch
 import numpy as np
 
 from pruning import rules
-from pruning.rules import convolution, merge, reshaping
+from pruning.rules import convolution, merge, recurrent, reshaping
 from pruning.rules.trace import Trace, Value
 
 Plant = Callable[[], AbstractContextManager[None]]
@@ -191,6 +191,39 @@ def _no_pin(code: str) -> Iterator[None]:
 
 
 _plant("Softmax: lets units pass", lambda: _no_pin("mixes_channels"))
-_plant("UnitNormalization: an unknown layer lets units pass", lambda: _no_pin("unknown_layer"))
+_plant("AdaptiveAveragePooling2D: an unknown layer lets units pass", lambda: _no_pin("unknown_layer"))
 _plant("Conv2D: a model's output may shrink", lambda: _no_pin("model_output"))
 _plant("Add: what meets an input may shrink", lambda: _no_pin("fixed_axis"))
+
+
+for _name in ("LSTM", "GRU", "SimpleRNN", "ConvLSTM2D", "Bidirectional", "Embedding", "EinsumDense"):
+    _plant(f"{_name}: output ids one off", lambda n=_name: _bent_rule(("layers", n), _rolled_output))
+for _name in ("MultiHeadAttention", "GroupQueryAttention", "Attention", "Dot", "SpectralNormalization", "LayerScale"):
+    _family = "src.applications.convnext" if _name == "LayerScale" else "layers"
+    _plant(f"{_name}: output ids one off", lambda n=_name, f=_family: _bent_rule((f, n), _rolled_output))
+for _name in ("Flip", "GetItem", "Matmul", "Repeat", "Reshape", "Split", "Swapaxes", "Tile", "Transpose", "Where"):
+    _plant(f"{_name}: output ids of the operation one off", lambda n=_name: _bent_rule(("ops", n), _rolled_output))
+for _name in ("LSTM", "GRU", "ConvLSTM2D", "MultiHeadAttention", "EinsumDense"):
+    for _axis in (-1, -2):
+        _plant(f"{_name}: array axis {_axis} one off", lambda n=_name, a=_axis: _bent_bind(n, a, "rolled"))
+for _name in ("LSTM", "GRU", "ConvLSTM2D"):
+    _plant(f"{_name}: gates side by side", lambda: _replaced(recurrent, "columns", np.repeat))
+
+
+@contextmanager
+def _no_resize_at() -> Iterator[None]:
+    resize = Trace.resize_at
+
+    def bent(self: Trace, location: Any, value: Any) -> None:
+        if self.op.class_name != "GetItem":
+            resize(self, location, value)
+
+    with patch.object(Trace, "resize_at", bent):
+        yield
+
+
+_plant("GetItem: slices keep their numbers", _no_resize_at)
+for _name in ("EinsumDense", "Embedding", "GroupNormalization", "LSTM", "LayerScale", "MultiHeadAttention", "Split"):
+    _plant(f"{_name}: config is not resized", lambda n=_name: _no_resize(n))
+_plant("LayerNormalization: lets units pass", lambda: _no_pin("normalized_axis"))
+_plant("Multiply: a constant lets units pass", lambda: _no_pin("fixed_axis"))

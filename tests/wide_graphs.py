@@ -155,7 +155,7 @@ def operators() -> keras.Model:
     x = ops.maximum(x, y) ** 2
     x = ops.where(x > 0.1, ops.tanh(x), -x)
     gate = ops.mean(x, axis=(1, 2), keepdims=True)
-    return keras.Model(inputs, L.Dense(2)(ops.max(_conv(x * gate, 5), axis=[1, 2])))
+    return keras.Model(inputs, L.Dense(2)(ops.max(_conv(ops.flip(x * gate, -1), 5), axis=[1, 2])))
 
 
 @_model

@@ -26,18 +26,23 @@ def recurrent(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
     trace.expect(inner, [width, gates * width])
     trace.bind(kernel, 0, value[-1], "consumer")
     units = _produce(kernel, width, trace)
-    columns = np.tile(units, gates)
+    across = columns(units, gates)
     trace.bind(inner, 0, units, "consumer")
-    trace.bind(inner, 1, columns, "follower")
+    trace.bind(inner, 1, across, "follower")
     if op.config["use_bias"]:
-        trace.bind(bias, -1, columns, "follower")
+        trace.bind(bias, -1, across, "follower")
     trace.resize("units", units)
     trace.width(units)
-    trace.cost((value[1],), (value[-1], columns), kernel)
-    trace.cost((value[1],), (units, columns), inner)
+    trace.cost((value[1],), (value[-1], across), kernel)
+    trace.cost((value[1],), (units, across), inner)
     for activation in ("activation", "recurrent_activation"):
         activate(op.config.get(activation), (units,), trace)
     return _outputs(op, (value[0], value[1], units), _states(op, inputs, units, trace), trace)
+
+
+def columns(units: Ids, gates: int) -> Ids:
+    """Where the units lie along the gates: gate g of unit j is column j + g * units."""
+    return np.tile(units, gates)
 
 
 def _produce(kernel: str, width: int, trace: Trace) -> Ids:
@@ -47,7 +52,7 @@ def _produce(kernel: str, width: int, trace: Trace) -> Ids:
     if known is not None:
         return known.ids[:width]
     units = trace.new(width)
-    trace.bind(kernel, axis, np.tile(units, trace.shape(kernel)[-1] // width), "producer")
+    trace.bind(kernel, axis, columns(units, trace.shape(kernel)[-1] // width), "producer")
     return units
 
 
@@ -107,11 +112,11 @@ def conv_lstm(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
     trace.expect(kernel, [*window, size(value[-1]), 4 * width])
     trace.bind(kernel, -2, value[-1], "consumer")
     filters = _produce(kernel, width, trace)
-    columns = np.tile(filters, 4)
+    across = columns(filters, 4)
     trace.bind(inner, -2, filters, "consumer")
-    trace.bind(inner, -1, columns, "follower")
+    trace.bind(inner, -1, across, "follower")
     if op.config["use_bias"]:
-        trace.follow(bias, columns)
+        trace.follow(bias, across)
     trace.resize("filters", filters)
     trace.width(filters)
     spaces: list[Extent] = []
@@ -122,8 +127,8 @@ def conv_lstm(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
         same = op.config["padding"] == "same"
         spaces.append(n if n is None else -(-n // s) if same else (n - d * (k - 1) - 1) // s + 1)
     places = (value[1], *spaces)
-    trace.cost(places, (value[-1], columns), kernel, int(np.prod(window)))
-    trace.cost(places, (filters, columns), inner, int(np.prod(window)))
+    trace.cost(places, (value[-1], across), kernel, int(np.prod(window)))
+    trace.cost(places, (filters, across), inner, int(np.prod(window)))
     for activation in ("activation", "recurrent_activation"):
         activate(op.config.get(activation), (filters,), trace)
     states = [(value[0], *spaces, filters) for _ in _states(op, inputs, filters, trace)]
