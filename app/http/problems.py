@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pruning.contract.errors import (
     BY_CODE,
@@ -101,7 +102,34 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     for kind in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(kind, _on_database_error)
-    app.add_exception_handler(Exception, _on_anything)
+    app.add_middleware(LastResort)
+
+
+class LastResort:
+    """Middleware: what nobody expected is logged here, and the client learns nothing of our insides.
+
+    Starlette's own handler answers too, but raises the error again, and the server then breaks the connection.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            if scope["type"] != "http" or started:
+                raise
+            _log.exception("request_failed", method=scope["method"], path=scope["path"])
+            error = SecateurError("something went wrong on our side; the service's log says what")
+            await response(error)(scope, receive, send)
 
 
 def _on_secateur_error(request: Request, error: Exception) -> Response:
@@ -147,8 +175,3 @@ def _on_disconnect(_: Request, __: Exception) -> Response:
 def _on_database_error(request: Request, error: Exception) -> Response:
     _log.error("database_failed", method=request.method, path=request.url.path, error=type(error).__name__)
     return response(Unavailable("the database does not answer: try again"), {"Retry-After": "1"})
-
-
-def _on_anything(_: Request, __: Exception) -> Response:
-    """What nobody expected; the server logs it, the client learns nothing of our insides."""
-    return response(SecateurError("something went wrong on our side; the service's log says what"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated
 
+from anyio import CancelScope
 from fastapi import Query, Request
 from pydantic import Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
@@ -16,7 +18,7 @@ from app.http.form import Form
 from app.settings import get_settings
 from app.storage import Staged, get_storage
 from pruning.contract.base import Record
-from pruning.contract.errors import DigestMismatch, FileTooLarge, MalformedRequest
+from pruning.contract.errors import DigestMismatch, FileTooLarge, MalformedRequest, OutOfStorage
 
 Name = Annotated[str, Field(max_length=256)]
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^:\x00-\x1f]+$")]
@@ -58,13 +60,14 @@ class Upload:
 
 
 class _Writer:
-    """Bytes on their way to the disk, in pieces that are worth a thread's while."""
+    """Bytes on their way to the disk, in pieces worth a thread's while: one is hashed and written as the next comes."""
 
     def __init__(self, staged: Staged, limit: int) -> None:
         self._staged, self._limit = staged, limit
         self._pieces: list[bytes | memoryview] = []
         self._waiting = 0
         self._total = 0
+        self._writing: asyncio.Future[None] | None = None
 
     def add(self, piece: bytes | memoryview) -> None:
         """Raises `FileTooLarge`."""
@@ -74,11 +77,21 @@ class _Writer:
         if self._total > self._limit:
             raise FileTooLarge(f"the file is larger than {self._limit} bytes")
 
-    async def write(self, at_least: int = 1) -> None:
-        """Write what waits, if it is enough."""
+    async def write(self, at_least: int) -> None:
+        """Begin to write what waits, if it is enough and once the piece before is written."""
         if self._waiting >= at_least:
+            await self.settle()
             pieces, self._pieces, self._waiting = self._pieces, [], 0
-            await run_in_threadpool(self._staged.write, b"".join(pieces))
+            self._writing = asyncio.ensure_future(run_in_threadpool(self._write, pieces))
+
+    async def settle(self) -> None:
+        """Wait until no thread uses the file. Raises what the last write raised, `OutOfStorage` for one."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            await writing
+
+    def _write(self, pieces: list[bytes | memoryview]) -> None:
+        self._staged.write(b"".join(pieces))
 
 
 @asynccontextmanager
@@ -94,8 +107,8 @@ async def received(request: Request, asked: Asked) -> AsyncIterator[Upload]:
     if int(request.headers.get("content-length", 0)) > limit + around:
         raise FileTooLarge(f"the file is larger than {limit} bytes")
     staged = await run_in_threadpool(get_storage().create)
+    writer = _Writer(staged, limit)
     try:
-        writer = _Writer(staged, limit)
         form = Form(request.headers["content-type"], writer.add, _FIELDS) if form_body else None
         async for chunk in request.stream():
             if form is None:
@@ -103,7 +116,8 @@ async def received(request: Request, asked: Asked) -> AsyncIterator[Upload]:
             else:
                 form.feed(chunk)
             await writer.write(_WRITE_BYTES)
-        await writer.write()
+        await writer.write(1)
+        await writer.settle()
         if form is not None:
             form.finish()
         upload = _told(staged, asked, form)
@@ -111,7 +125,10 @@ async def received(request: Request, asked: Asked) -> AsyncIterator[Upload]:
             raise DigestMismatch(f"{upload.told.sha256!r} was announced, the bytes that arrived have {staged.sha256}")
         yield upload
     finally:
-        await run_in_threadpool(staged.close)
+        with CancelScope(shield=True):
+            with suppress(OutOfStorage):
+                await writer.settle()
+            await run_in_threadpool(staged.close)
 
 
 def _told(staged: Staged, asked: Asked, form: Form | None) -> Upload:
