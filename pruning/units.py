@@ -18,7 +18,7 @@ __all__ = ["Axis", "Barrier", "Cost", "Group", "LayerEntry", "Resize", "Role", "
 
 @dataclass(frozen=True)
 class Group:
-    """Coupled units with one set of producers; prunable iff there is no barrier.
+    """Coupled units with one set of producers, on one side of every slice and split; prunable iff there is no barrier.
 
     `units`: their ids in the order of the first producer's axis. `id`: the first producer's layer.
     """
@@ -166,14 +166,15 @@ def _reasons(trace: Trace, renamed: Ids, count: int) -> Ids:
 
 
 def _groups(axes: tuple[Axis, ...], reasons: Ids, trace: Trace, renamed: Ids) -> tuple[Group, ...]:
-    """Classes with the same producers and the same reason to stay, in the order of their first producers."""
+    """Classes with the same producers, parts and reason to stay, in the order of their first producers."""
     count = len(reasons)
     producers = [axis for axis in axes if axis.role == "producer"]
+    sets = [*(axis.ids for axis in producers), *(renamed[part] for part in trace.parts)]
     # The sum of one random number per producer stands for the set: equal sums of different sets have odds of 2**-64.
-    keys = np.random.default_rng(0).integers(2**63, size=(len(producers) + 1, 1), dtype=np.uint64)
+    keys = np.random.default_rng(0).integers(2**63, size=len(sets), dtype=np.uint64)
     sums = np.zeros(count + 1, np.uint64)
-    for key, axis in zip(keys, producers, strict=False):
-        sums[np.unique(axis.ids)] += key
+    for key, ids in zip(keys, sets, strict=True):
+        sums[np.unique(ids)] += key
     sums = sums[:-1] * np.uint64(2 * len(trace.barriers) + 3) + (reasons + 1).astype(np.uint64)
     _, first, group_of = np.unique(sums, return_index=True, return_inverse=True)
     order = np.argsort(first)

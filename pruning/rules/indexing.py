@@ -67,7 +67,7 @@ def _sliced(extent: Extent, given: dict[str, Any], where: tuple[str | int, ...] 
                 trace.resize_at((*where, key), extent[:bound])
     elif bounds != slice(None, None, -1):
         trace.pin(extent, "unsupported_option", "a slice that runs backwards")
-    return extent[bounds]
+    return trace.part(extent[bounds])
 
 
 @operation("Split")
@@ -85,7 +85,7 @@ def split(op: Op, inputs: list[Value], trace: Trace) -> list[Value]:
         trace.resize("indices_or_sections", tuple(extent[:cut] for cut in cuts))
     bounds = zip([0, *cuts], [*cuts, length], strict=True)
     parts = [extent[a:b] if isinstance(extent, np.ndarray) else b - a for a, b in bounds]
-    return [replaced(value, axis, part) for part in parts]
+    return [replaced(value, axis, trace.part(part)) for part in parts]
 
 
 @operation("Flip")

@@ -89,6 +89,8 @@ class Trace:
         self.scales: dict[str, str] = {}
         # Arrays that the file holds a second time under another layer.
         self.aliases: set[str] = set()
+        # Parts that slices and splits cut out: each has to keep a unit.
+        self.parts: list[Ids] = []
         # Time axes of the TimeDistributed layers around the op.
         self.repeats: list[Extent] = []
 
@@ -139,6 +141,12 @@ class Trace:
                 self.pin(ids, "fixed_axis", "meets an axis whose size cannot change, such as an input of the model")
                 return len(ids)
         return first if first is not None else second
+
+    def part(self, extent: Extent) -> Extent:
+        """A part cut out of an axis. Its units make groups of their own, so that no part can lose them all."""
+        if isinstance(extent, np.ndarray):
+            self.parts.append(extent)
+        return extent
 
     def resolve(self, ids: Ids) -> Ids:
         """The class of each id by all ties so far; -1 stays."""

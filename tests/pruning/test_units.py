@@ -237,3 +237,23 @@ def test_resnet8() -> None:
     units = _of(keras.models.load_model(path, compile=False))
     assert sum(_macs(units).values()) == 12_501_632
     assert sum(prod(shape) for shape in units.sizes.values()) == 78_666
+
+
+def test_parts_that_a_slice_cuts_out_are_groups_of_their_own() -> None:
+    units = _units("slices")
+    parts = [len(group.units) for group in units.groups if group.producers == ("conv2d",)]
+    # The three are cut again: behind the concatenation a split and a slice part them one by one.
+    assert sorted(parts) == [1, 1, 1, 5]
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_no_axis_is_emptied_while_every_group_keeps_a_unit(name: str) -> None:
+    units = _units(name)
+    gone = np.ones(units.count + 1, bool)
+    gone[[group.units[-1] for group in units.groups]] = False
+    for group in units.groups:
+        if group.barrier is not None:
+            gone[group.units] = False
+    gone[-1] = False
+    for axis in units.axes:
+        assert not gone[axis.ids].all(), axis
