@@ -25,7 +25,11 @@ from examples.show import Screen, print_table
 OUTPUT = Path("demo-output")
 LEAST_ACCURACY = 0.97
 FINISHED = ("succeeded", "failed", "cancelled")
-FINE_TUNE = {"stage": "fine_tune", "epochs": 3, "batch_size": 64}
+# The learning rate that the model was trained at; half of the loss follows the original's outputs.
+RECOVERY = [
+    {"stage": "batch_norm"},
+    {"stage": "fine_tune", "epochs": 3, "batch_size": 64, "learning_rate": 0.003, "distill": 0.5},
+]
 JOBS: dict[str, dict[str, Any]] = {
     "channels": {
         "name": "channels: half the MACs",
@@ -33,12 +37,12 @@ JOBS: dict[str, dict[str, Any]] = {
             "structure": "channel",
             "target": {"type": "budget", "measure": "macs", "at_most_ratio": 0.5},
         },
-        "recovery": [{"stage": "batch_norm"}, FINE_TUNE],
+        "recovery": RECOVERY,
     },
     "weights": {
         "name": "weights: 80 % zeros",
         "pruning": {"structure": "weight", "target": {"type": "ratio", "value": 0.8}},
-        "recovery": [FINE_TUNE],
+        "recovery": RECOVERY,
     },
 }
 
