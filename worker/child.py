@@ -37,8 +37,11 @@ def main(order: Order, request_fd: int, lines_fd: int) -> int:
         with os.fdopen(request_fd, "rb") as file:
             request = file.read()
         emit(_run(request, emit))
+    except SecateurError as error:
+        emit(Failed(error=_without_paths(error.body())))
+        return 1
     except Exception as error:
-        traceback.print_exc()
+        traceback.print_exc()  # for the operator; the supervisor logs it
         emit(Failed(error=_without_paths(_named(error).body())))
         return 1
     return 0
@@ -56,8 +59,6 @@ def _run(request: bytes, emit: Callable[[Line], None]) -> Line:
 
 def _named(error: Exception) -> SecateurError:
     """The error as the contract knows it; what has no name there is ours, and one line of it is told."""
-    if isinstance(error, SecateurError):
-        return error
     if type(error).__name__ in _OUT_OF_MEMORY:
         return MemoryLimit("the engine asked for more memory than the job may have: raise limits.memory_bytes")
     first_line = str(error).strip().split("\n")[0][:300]

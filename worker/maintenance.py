@@ -124,16 +124,28 @@ def sweep_rows(settings: Settings, announce_after: float) -> None:
         moved += [(MODELS, it) for it in states.expire(session, MODELS, settings.max_attempts)]
         states.overdue(session, JOBS)
     waiting = [(kind, it) for kind, it in moved if it.state == kind.names["waiting"]]
-    room = MOST_ANNOUNCED - len(waiting) - max((queue.depth(name) or 0 for name in settings.queues), default=0)
-    if room > 0:
-        with db.write() as session:
-            waiting += [(MODELS, it) for it in states.stale(session, MODELS, announce_after, room)]
-            waiting += [(JOBS, it) for it in states.stale(session, JOBS, announce_after, room)]
     for kind, it in waiting:
         announce(kind, it.id, it.queue)
+    _announce_forgotten(announce_after)
     with db.write() as session:
         session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < now(-settings.idempotency_seconds)))
         workers.forget(session, silent_seconds=settings.worker_seconds)
+
+
+def _announce_forgotten(announce_after: float) -> None:
+    """Fill each queue of the broker up with rows that wait on it; a broker that does not answer is left for later."""
+    with db.read() as session:
+        names = {name for kind in (MODELS, JOBS) for name in states.waiting_queues(session, kind)}
+    for name in sorted(names):
+        if (depth := queue.depth(name)) is None:
+            return
+        for kind in (MODELS, JOBS):
+            room = MOST_ANNOUNCED - depth
+            with db.write() as session:
+                forgotten = states.stale(session, kind, announce_after, room, name) if room > 0 else []
+            depth += len(forgotten)
+            for it in forgotten:
+                announce(kind, it.id, name)
 
 
 def sweep_blobs(older_than: float) -> int:

@@ -41,6 +41,14 @@ def lock_down(*, scratch: Path, readable: Sequence[Path], memory_bytes: int) -> 
     return Report("limits" if required else "none", {**measures, "files_granted": len(readable)})
 
 
+def why_not_hardened() -> str:
+    """Why a service set to `hardened` may not start."""
+    return (
+        "SECATEUR_HARDENED is set, and this version confines a job's memory, time and privileges but not the files and "
+        "addresses that it reaches (level limits): run it for people you trust, or without that setting"
+    )
+
+
 def _point_home_at(scratch: Path) -> None:
     os.chdir(scratch)
     os.environ.update(HOME=str(scratch), TMPDIR=str(scratch), KERAS_HOME=str(scratch))

@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import db
 from app.settings import Settings, get_settings
-from worker import logs, parent
+from worker import logs, parent, sandbox
 
 GRACE_SECONDS = 20.0
 _POLL_SECONDS = 0.1
@@ -117,6 +117,9 @@ def serve() -> int:
             os.environ.setdefault(f"SECATEUR_{name}", os.environ[name])
     settings = get_settings()
     logs.configure(settings.log_level)
+    if settings.hardened:
+        sys.stderr.write(f"secateur: {sandbox.why_not_hardened()}\n")
+        return 1
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:

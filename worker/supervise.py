@@ -150,8 +150,10 @@ class Supervisor:
             )
         finally:
             child.close()
-        if ending.status != 0:
-            _log.warning("child_failed", id=claim.id, stop=ending.stop, status=ending.status, output=ending.output)
+        if ending.stop is not None:
+            _log.info("child_stopped", id=claim.id, reason=ending.stop.reason, detail=ending.stop.detail)
+        elif ending.status != 0:
+            _log.warning("child_failed", id=claim.id, status=ending.status, output=ending.output)
         return ending
 
     def _job_task(self, claim: Claim[Job], folder: JobFolder) -> Task:

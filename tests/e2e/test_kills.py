@@ -115,13 +115,15 @@ def test_a_second_worker_shares_the_jobs(embedded_service: Uploads) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as other:
-        ids = [uploads.start(EPOCHS // 2, seed=seed) for seed in range(5)]
-        for id in ids:
-            assert service.wait(f"/v1/jobs/{id}")["state"] == "succeeded"
-            assert service.get(f"/v1/jobs/{id}")["attempts"] == 1
-            assert service.ended_once(id)
-        other.send_signal(signal.SIGTERM)
-        assert other.wait(30) == 0
+        try:
+            ids = [uploads.start(EPOCHS // 2, seed=seed) for seed in range(5)]
+            ended = [service.wait(f"/v1/jobs/{id}") for id in ids]
+            other.send_signal(signal.SIGTERM)
+            assert other.wait(60) == 0
+        finally:
+            other.kill()
+    assert [(job["state"], job["attempts"], job["error"]) for job in ended] == [("succeeded", 1, None)] * len(ids)
+    assert all(service.ended_once(id) for id in ids)
     assert wait_until(lambda: service.left_behind() == [], 10), service.left_behind()
 
 
