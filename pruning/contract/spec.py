@@ -213,7 +213,7 @@ class FineTuneStage(Record):
     learning_rate: Annotated[float, Field(gt=0.0, le=10.0)] = 0.001
     learning_rate_schedule: Literal["cosine", "constant"] = "cosine"
     patience: Annotated[int, Field(ge=1, le=MOST)] | None = 3
-    distill: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    distill: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 4.0
 
 

@@ -27,6 +27,7 @@ Array: TypeAlias = NDArray[Any]
 Probe: TypeAlias = list[Array]
 STRUCTURE, VALUES, HALF, RELOADED = 1e-9, 1e-4, 1e-2, 1e-5
 _POWER = 100
+_FREE = 64
 
 
 def structure(archive: Archive, graph: Graph, units: Units, removed: Array, probe: Probe, seed: int = 0) -> Check:
@@ -100,7 +101,7 @@ def probes(model: keras.Model, inputs: Sequence[Array] | None, seed: int = 0, co
     """Inputs to compare models on: samples where there are some, else random ones in the ranges that models take.
 
     Without samples: 0 ... 1 and 0 ... 255 for numbers, indices inside the vocabulary for embeddings. Free dimensions
-    become 16.
+    become 64.
     """
     if inputs is not None:
         dtypes = [str(tensor.dtype) for tensor in model.inputs]
@@ -111,7 +112,7 @@ def probes(model: keras.Model, inputs: Sequence[Array] | None, seed: int = 0, co
     for high in (1.0, 255.0):
         probe = []
         for tensor in model.inputs:
-            shape = (min(count, 8), *(16 if size is None else size for size in tensor.shape[1:]))
+            shape = (min(count, 8), *(_FREE if size is None else size for size in tensor.shape[1:]))
             limit = vocabulary.get(tensor.name)
             drawn = rng.integers(0, limit, shape) if limit else rng.uniform(0.0, high, shape)
             probe.append(np.asarray(drawn, str(tensor.dtype)))
