@@ -6,8 +6,10 @@ a message, and a kill leaves a file behind. Here a message is written aside and 
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -36,6 +38,7 @@ class Channel(filesystem.Channel):  # type: ignore[misc]
         for path in sorted(self._waiting(folder, queue)):
             taken = folder / f".{path.name}"
             try:
+                os.utime(path)  # it may have waited long: the sweep goes by when it was taken
                 path.rename(taken)
             except FileNotFoundError:
                 continue  # another worker was faster
@@ -62,7 +65,10 @@ class Transport(filesystem.Transport):  # type: ignore[misc]
 def sweep(folder: Path) -> int:
     """Remove what a killed process left while it wrote or took a message; how many files."""
     limit = time.time() - _STALE_SECONDS
-    left = [path for path in folder.glob(".*.msg") if path.stat().st_mtime < limit]
-    for path in left:
-        path.unlink(missing_ok=True)
-    return len(left)
+    removed = 0
+    for path in folder.glob(".*.msg"):
+        with suppress(FileNotFoundError):  # it was taken meanwhile
+            if path.stat().st_mtime < limit:
+                path.unlink()
+                removed += 1
+    return removed

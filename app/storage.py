@@ -100,7 +100,9 @@ class FileStorage:
         target = self.path(digest)
         with _full_disk_by_name():
             staged.flush()
-            target.parent.mkdir(exist_ok=True)
+            if not target.parent.is_dir():
+                target.parent.mkdir(exist_ok=True)
+                _sync_folder(self._blobs)
             staged.path.replace(target)
             _sync_folder(target.parent)
         staged.close()

@@ -234,16 +234,24 @@ def overdue(session: Session, kind: Kind[Row], limit: int = 100) -> list[Moved]:
     ]
 
 
-def stale(session: Session, kind: Kind[Row], older_than_seconds: float, limit: int = 100) -> list[Moved]:
-    """Waiting rows that were announced too long ago, longest first, marked as announced now: publish them again.
+def waiting_queues(session: Session, kind: Kind[Row]) -> list[str]:
+    """The queues on which rows wait that may have to be announced again."""
+    return list(session.scalars(select(kind.table.queue).where(kind.table.published_at.is_not(None)).distinct()))
 
-    Pass as `limit` what is missing in the broker's queue, so that announcements of a long queue do not pile up there.
+
+def stale(
+    session: Session, kind: Kind[Row], older_than_seconds: float, limit: int = 100, queue: str | None = None
+) -> list[Moved]:
+    """Waiting rows of a queue (None: of all) announced too long ago, longest first, marked as announced now.
+
+    Publish them again. Pass as `limit` what is missing in the broker's queue, so that announcements of a long queue do
+    not pile up there.
     """
     table = kind.table
     forgotten = table.published_at < now(-older_than_seconds)  # waiting rows alone have one, as above
     query = (
         select(table.id, table.queue)
-        .where(forgotten, *_model_is_inspected(kind))
+        .where(forgotten, *([] if queue is None else [table.queue == queue]), *_model_is_inspected(kind))
         .order_by(table.published_at, table.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -260,6 +268,9 @@ def stale(session: Session, kind: Kind[Row], older_than_seconds: float, limit: i
 
 def request_cancel(session: Session, id: str) -> str | None:
     """Cancel a job: `cancelled` if it waited, `running` if its worker was told (now or before), None if it is over."""
+    # The row is held, so that it cannot move between the two guarded updates.
+    if session.scalar(select(Job.state).where(Job.id == id).with_for_update()) is None:
+        return None
     if _move(session, JOBS, "cancel", id, "cancelled", [], {"cancel_requested": True}):
         return "cancelled"
     if _update(session, JOBS, id, "running", [Job.cancel_requested.is_(False)], {"cancel_requested": True}):

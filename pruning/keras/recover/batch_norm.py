@@ -91,11 +91,12 @@ def _traced(model: keras.Model) -> tuple[list[Layer], Callable[[list[Any]], Any]
 
 
 def _moments(inputs: Any, axis: int, mask: Any) -> tuple[Any, Any]:
-    values = tf.cast(inputs, tf.float32)
+    # In float32 the difference of squares would lose a small variance beside a large mean.
+    values = tf.cast(inputs, tf.float64)
     axes = [i for i in range(len(values.shape)) if i != axis % len(values.shape)]
     if mask is None:
         return tf.reduce_mean(values, axes), tf.reduce_mean(values * values, axes)
-    weights = tf.cast(mask, tf.float32)
+    weights = tf.cast(mask, tf.float64)
     weights = tf.reshape(weights, tf.concat([tf.shape(weights), [1] * (len(values.shape) - len(weights.shape))], 0))
     weights = tf.broadcast_to(weights, tf.shape(values))
     total = tf.reduce_sum(weights, axes)
