@@ -171,6 +171,13 @@ def slices() -> keras.Model:
 
 
 @_model
+def two_slices() -> keras.Model:
+    inputs = keras.Input((5, 5, 3))
+    x = _conv(inputs, 8)
+    return keras.Model(inputs, _head(L.Concatenate()([_conv(x[..., :4], 3), _conv(x[..., 4:], 3)])))
+
+
+@_model
 def constants() -> keras.Model:
     x = inputs = keras.Input((6, 6, 3))
     x = _conv(x, 4) * ops.convert_to_tensor([1.0, 2.0, 3.0, 4.0])
