@@ -39,6 +39,7 @@ def create_app() -> FastAPI:
         description="Pruning as a service for Keras models.",
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
     )
     problems.install(made)

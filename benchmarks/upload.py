@@ -52,9 +52,7 @@ def write(path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = SIZE // _PIECE
     with zipfile.ZipFile(path, "w") as archive, archive.open("x_train.npy", "w", force_zip64=True) as member:
-        np.lib.format.write_array_header_1_0(  # type: ignore[no-untyped-call]
-            member, {"descr": "|u1", "fortran_order": False, "shape": (rows, _PIECE)}
-        )
+        np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": (rows, _PIECE)})
         for _ in range(rows):
             member.write(rng.bytes(_PIECE))
 

@@ -8,9 +8,17 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.responses import HTMLResponse, Response
 
 from app.http.problems import Problem
+from app.pages import reference
 
+# No page of ours runs a script or loads anything.
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 _REF = "#/components/schemas/{model}"
 _bodies: dict[str, type[BaseModel]] = {"Problem": Problem}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -63,7 +71,7 @@ UPLOAD_MODEL = {
 
 
 def install(app: FastAPI) -> None:
-    """Give the app its OpenAPI document, made on first use."""
+    """Give the app its OpenAPI document, made on first use, and `/docs`, the same to be read."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -82,7 +90,11 @@ def install(app: FastAPI) -> None:
             app.openapi_schema = made
         return app.openapi_schema
 
+    def docs() -> Response:
+        return HTMLResponse(reference.render(app.openapi()), headers=PAGE_HEADERS)
+
     app.openapi = openapi  # type: ignore[method-assign]
+    app.add_api_route("/docs", docs, include_in_schema=False)
 
 
 def _without_fastapis_422(document: dict[str, Any]) -> None:

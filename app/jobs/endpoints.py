@@ -13,7 +13,7 @@ from app import db, ids, paging
 from app.artifacts import repository as artifacts
 from app.http import caching, lists
 from app.http.body import Body
-from app.http.documented import json_body
+from app.http.documented import PAGE_HEADERS, json_body
 from app.http.idempotency import OptionalKey
 from app.http.problems import declared
 from app.jobs import events, repository, service, stream
@@ -38,12 +38,6 @@ from pruning.contract.errors import JobNotFinished, MalformedRequest
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 _QUEUED = {202: {"model": JobView, "description": "It waits for a worker"}, **declared(404, 409, 413, 415, 422)}
-_PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Vary": "Accept",
-}
 
 
 @router.post("", status_code=202, responses=_QUEUED, openapi_extra=json_body(JobCreate))
@@ -200,5 +194,5 @@ def report(request: Request, id: str) -> Response:
         raise JobNotFinished(f"job {id} is {job.state}: wait until it is {', '.join(FINISHED)}")
     found = {**view(job), "artifacts": _artifacts(id)}
     if caching.prefers(request, "text/html"):
-        return HTMLResponse(page_of_report.render(found), headers=_PAGE_HEADERS)
+        return HTMLResponse(page_of_report.render(found), headers={**PAGE_HEADERS, "Vary": "Accept"})
     return JSONResponse(found, headers={"Vary": "Accept"})

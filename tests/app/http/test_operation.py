@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,8 +95,16 @@ def test_metrics(client_on_each: httpx.Client) -> None:
 
 
 def test_documentation(shared: httpx.Client) -> None:
-    assert shared.get("/docs").status_code == 200
     document = shared.get("/openapi.json").json()
+    page = shared.get("/docs")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; style-src 'unsafe-inline'")
+    assert "<script" not in page.text
+    assert "http://" not in page.text
+    targets = set(re.findall(r'href="#([^"]+)"', page.text))
+    assert targets
+    assert targets <= set(re.findall(r'id="([^"]+)"', page.text))
+    for path, operations in document["paths"].items():
+        assert all(f"{method.upper()} {path}</code>" in page.text for method in operations)
     assert {
         "/v1/models",
         "/v1/models/{id}",
