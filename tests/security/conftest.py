@@ -1,0 +1,7 @@
+"""The API's fixtures."""
+
+from __future__ import annotations
+
+from tests.app.conftest import client
+
+__all__ = ["client"]
