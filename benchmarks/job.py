@@ -19,7 +19,7 @@ from examples import service
 
 PRUNING = {"target": {"type": "ratio", "value": 0.5}}
 SPECS: dict[str, tuple[int, dict[str, Any]]] = {
-    "job without training": (7, {"pruning": PRUNING, "recovery": [], "measures": {"latency": None}}),
+    "job without training": (5, {"pruning": PRUNING, "recovery": [], "measures": {"latency": None}}),
     "job with 3 epochs": (3, {"pruning": PRUNING, "recovery": [{"stage": "fine_tune", "epochs": 3, "patience": 3}]}),
 }
 GOALS = {"job with 3 epochs": 1.5}
