@@ -169,6 +169,7 @@ def run_api(parent_pid: int, fd: int) -> int:
     parent.die_with(parent_pid)
     import uvicorn
 
+    logs.configure(get_settings().log_level)
     level = get_settings().log_level.lower()
     config = uvicorn.Config("app.main:app", log_level=level, access_log=False, timeout_graceful_shutdown=5)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])

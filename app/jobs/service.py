@@ -188,19 +188,19 @@ def _check_model(spec: Spec, model: Model) -> None:
         if not found:
             detail = f"{key!r} matches no layer of the model; it has {', '.join(list(widths)[:8])}, ..."
             raise LayerNotFound(detail, errors=[_at(key, "layer_not_found", detail)])
-        for name in found if spec.pruning.structure == "channel" else ():
-            _check_indices(key, rule, name, widths[name])
+        known = [width for name in found if (width := widths[name]) is not None]
+        if known and spec.pruning.structure == "channel":
+            _check_indices(key, rule, max(known))
 
 
-def _check_indices(key: str, rule: LayerRule, name: str, width: int | None) -> None:
-    if width is None:
-        return
+def _check_indices(key: str, rule: LayerRule, width: int) -> None:
+    """`width`: that of the widest layer that the key matches; of a pattern's layers the engine binds some alone."""
     beyond = sorted(index for index in (*(rule.remove or ()), *(rule.keep or ())) if index >= width)
     if beyond:
-        detail = f"{key!r} names index {beyond[0]}, layer {name!r} has {width} units: 0 to {width - 1}"
+        detail = f"{key!r} names index {beyond[0]}, which is beyond its {width} units: 0 to {width - 1}"
         raise TargetOutOfRange(detail, errors=[_at(key, "target_out_of_range", detail)])
     if len(set(rule.remove or ())) >= width > 0:
-        detail = f"{key!r} removes all {width} units of layer {name!r}"
+        detail = f"{key!r} removes all {width} units"
         raise ContradictorySpec(detail, errors=[_at(key, "contradictory_spec", detail)])
 
 
