@@ -16,6 +16,7 @@ from pruning.contract.errors import VerificationFailed
 from pruning.keras.private import variables
 
 Arrays = Mapping[str, NDArray[Any]]
+_SINGLE = {"MaxPooling3D"}  # TensorFlow's CPU kernels have no float64 for these
 _FLOATS = {"float16", "float32", "bfloat16", "mixed_float16", "mixed_bfloat16"}
 
 
@@ -63,8 +64,10 @@ def signature(*arguments: Sequence[NDArray[Any]]) -> list[list[tf.TensorSpec]]:
 
 
 def in_float64(config: Any) -> Any:
-    """The config with every floating dtype and dtype policy turned into float64."""
+    """The config with every floating dtype and dtype policy turned into float64, where TensorFlow can."""
     if isinstance(config, Mapping):
+        if config.get("class_name") in _SINGLE:
+            return config
         return {
             key: "float64" if key in ("dtype", "name") and _is_dtype(key, value, config) else in_float64(value)
             for key, value in config.items()
@@ -72,6 +75,13 @@ def in_float64(config: Any) -> Any:
     if isinstance(config, list | tuple):
         return [in_float64(item) for item in config]
     return config
+
+
+def holds_single(config: Any) -> bool:
+    """Whether a layer of this config stays as it is `in_float64`."""
+    if isinstance(config, Mapping):
+        return config.get("class_name") in _SINGLE or any(holds_single(value) for value in config.values())
+    return isinstance(config, list | tuple) and any(holds_single(item) for item in config)
 
 
 def _is_dtype(key: str, value: Any, owner: Mapping[str, Any]) -> bool:

@@ -182,8 +182,9 @@ def _verify(run: _Run, chosen: Decision, cut: Archive) -> Verification:
     if chosen.plan.structure == "weight":
         verify.unchanged(case.archive.arrays, cut.arrays, chosen.masks)
         return Verification(passed=True, zeros_held=verify.zeros_held(cut.arrays, chosen.masks))
-    few = [array[:4] for array in probes[0]]
-    structure = verify.structure(case.archive, case.graph, case.units, chosen.removed, few, run.spec.seed)
+    drawn = verify.probes(run.original, None, run.spec.seed)[:1]
+    tried = [*probes[:1], *drawn]
+    structure = verify.structure(case.archive, case.graph, case.units, chosen.removed, tried, run.spec.seed)
     values = verify.delivered(case.archive, cut, case.units, chosen.removed, probes)
     return Verification(passed=True, structure=structure, delivered=values)
 

@@ -49,14 +49,20 @@ def no_speed_up(before: MeasureSet, after: MeasureSet) -> list[Warning]:
 
 
 def verification(proof: Verification) -> list[Warning]:
-    """A value check that could not have failed."""
+    """A check that could not have failed."""
     if proof.delivered is None or proof.delivered.has_power:
         return []
+    proven = proof.structure is not None and proof.structure.has_power
     return [
         Warning(
             code="verification_without_power",
             detail="on the probe inputs the removed units contributed next to nothing, so comparing values proves "
-            "little; the structural check with redrawn weights still proves that the right indices were cut",
+            "little; "
+            + (
+                "the structural check with redrawn weights still proves that the right indices were cut"
+                if proven
+                else "nor does the structural check: bring data on which the model's outputs differ"
+            ),
         )
     ]
 

@@ -33,7 +33,7 @@ def case(tmp_path: Path) -> Case:
 
 def both(case: Case, cut: Archive, gone: Array) -> None:
     probe = [small.images(4)[0]]
-    verify.structure(case.archive, case.graph, case.units, gone, probe)
+    verify.structure(case.archive, case.graph, case.units, gone, [probe])
     verify.delivered(case.archive, cut, case.units, gone, [probe])
 
 
@@ -41,7 +41,7 @@ def test_good_surgery_passes_with_power(case: Case) -> None:
     gone = removed(case)
     cut = surgery.apply(case.archive, case.graph, case.units, gone)
     probe = [small.images(8)[0]]
-    structure = verify.structure(case.archive, case.graph, case.units, gone, probe)
+    structure = verify.structure(case.archive, case.graph, case.units, gone, [probe])
     assert structure.relative_difference <= 1e-12
     assert structure.has_power
     values = verify.delivered(case.archive, cut, case.units, gone, [probe])
@@ -89,7 +89,7 @@ def test_a_wrong_index_in_the_surgery_is_caught_by_structure(
 
     monkeypatch.setattr(surgery, "apply", wrong)
     with pytest.raises(VerificationFailed, match="structure"):
-        verify.structure(case.archive, case.graph, case.units, gone, [small.images(4)[0]])
+        verify.structure(case.archive, case.graph, case.units, gone, [[small.images(4)[0]]])
 
 
 @pytest.mark.parametrize("bug", BUGS)
@@ -129,7 +129,7 @@ def test_dead_units_prove_nothing_by_values_but_structure_still_does(tmp_path: P
     cut = surgery.apply(case.archive, case.graph, case.units, gone)
     probe = [small.images(4)[0]]
     assert not verify.delivered(case.archive, cut, case.units, gone, [probe]).has_power
-    assert verify.structure(case.archive, case.graph, case.units, gone, probe).has_power
+    assert verify.structure(case.archive, case.graph, case.units, gone, [probe]).has_power
 
 
 def test_the_written_file_against_memory(tmp_path: Path) -> None:
@@ -180,3 +180,32 @@ def test_float64_reaches_every_layer_and_policy(case: Case) -> None:
     assert {layer.compute_dtype for layer in model.layers[1:]} == {"float64"}
     assert model.inputs[0].dtype == "float64"
     assert "float32" not in str(config["config"]["layers"])
+
+
+def test_a_probe_without_power_is_followed_by_one_that_has_it(case: Case) -> None:
+    gone = removed(case)
+    nothing, images = [np.zeros((4, 8, 8, 2), np.float32)], [small.images(4)[0]]
+    overflowing = [np.full((4, 8, 8, 2), np.inf, np.float32)]
+    assert verify.structure(case.archive, case.graph, case.units, gone, [overflowing, images]).has_power
+    with pytest.raises(VerificationFailed, match="not finite on any"):
+        verify.structure(case.archive, case.graph, case.units, gone, [overflowing])
+    assert verify.structure(case.archive, case.graph, case.units, gone, [nothing, images]).has_power
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [keras.layers.Conv3D(4, 3, padding="same"), keras.layers.MaxPooling3D(2), keras.layers.Conv3D(3, 2)],
+        [keras.layers.Conv3D(4, 3, activation="exponential"), keras.layers.Conv3D(3, 2)],
+    ],
+    ids=["no float64 kernel", "overflows at 255"],
+)
+def test_models_at_the_edge_of_what_tensorflow_computes_are_proven(layers: list[Any], tmp_path: Path) -> None:
+    case = small.case(keras.Sequential([keras.Input((8, 8, 8, 1)), *layers, keras.layers.Flatten()]), tmp_path)
+    gone = next(group.units[:2] for group in case.units.groups if group.barrier is None)
+    cut = surgery.apply(case.archive, case.graph, case.units, gone)
+    probes = verify.probes(live.build(case.archive.config, case.archive.arrays), None)
+    structure = verify.structure(case.archive, case.graph, case.units, gone, probes)
+    assert structure.relative_difference <= structure.tolerance
+    assert structure.has_power
+    assert verify.delivered(case.archive, cut, case.units, gone, probes).has_power
