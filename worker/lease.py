@@ -35,6 +35,7 @@ class Lease(Generic[Row]):
         self._renew_at = now + lease_seconds / 3
         self._look_at = now + LOOK_SECONDS
         self._news: Progress | None = None
+        self._last: Progress | None = None
         self._written = ""
         self._write_at = now
 
@@ -61,9 +62,19 @@ class Lease(Generic[Row]):
     def on_news(self, line: Progress | Sandboxed) -> None:
         """Keep the newest progress; `check` writes it, a few times a second."""
         if isinstance(line, Progress):
-            self._news = line
+            self._news = self._last = line
             if line.phase != self._written:
                 self._write_at = 0.0
+
+    def complete(self) -> None:
+        """The child is done: a whole lease for what is left to store, and its last phase told as finished."""
+        try:
+            with db.write() as session:
+                states.renew(session, self._kind, self._claim.id, self._claim.token, self._seconds)
+            if self._last is not None:
+                self._write(self._last.model_copy(update={"completed": self._last.total}))
+        except SQLAlchemyError as error:  # storing the result will tell whether the row is still ours
+            _log.warning("database_unreachable", id=self._claim.id, error=type(error).__name__)
 
     def _renew(self, now: float) -> Stop | None:
         with db.write() as session:

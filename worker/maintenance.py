@@ -134,12 +134,13 @@ def sweep_rows(settings: Settings, announce_after: float) -> None:
 
 def _announce_forgotten(announce_after: float) -> None:
     """Fill each queue of the broker up with rows that wait on it; a broker that does not answer is left for later."""
+    kinds: tuple[Kind[Any], ...] = (MODELS, JOBS)
     with db.read() as session:
-        names = {name for kind in (MODELS, JOBS) for name in states.waiting_queues(session, kind)}
+        names = {name for kind in kinds for name in states.waiting_queues(session, kind)}
     for name in sorted(names):
         if (depth := queue.depth(name)) is None:
             return
-        for kind in (MODELS, JOBS):
+        for kind in kinds:
             room = MOST_ANNOUNCED - depth
             with db.write() as session:
                 forgotten = states.stale(session, kind, announce_after, room, name) if room > 0 else []

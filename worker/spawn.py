@@ -14,10 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
+
 from worker.pipe import Order
 
+_log = structlog.get_logger(__name__)
 _ROOT = Path(__file__).resolve().parent.parent
 _ANSWER_SECONDS = 10.0
+_START_SECONDS = 300.0
 _SLOWEST_RESTART = 10.0
 _PASSED_ON = (
     "PATH",
@@ -163,7 +167,12 @@ class Zygote:
     def _keep(self) -> None:
         delay = 0.0
         while not self._stopping.wait(delay):
-            delay = 0.0 if self._live_once() else min(max(2 * delay, 0.5), _SLOWEST_RESTART)
+            try:
+                lived = self._live_once()
+            except OSError as error:  # no process or descriptor to be had just now
+                _log.warning("zygote_not_started", error=str(error))
+                lived = False
+            delay = 0.0 if lived else min(max(2 * delay, 0.5), _SLOWEST_RESTART)
 
     def _live_once(self) -> bool:
         """Start a process and wait for its end; whether it ever was ready."""
@@ -180,7 +189,13 @@ class Zygote:
                     stdin=subprocess.DEVNULL,
                     process_group=0,  # a terminal's Ctrl-C is for the worker alone
                 )
-            was_ready = bool(ours.recv(4096))
+            ours.settimeout(_START_SECONDS)
+            try:
+                was_ready = bool(ours.recv(4096))
+            except TimeoutError:
+                _log.warning("zygote_hangs", seconds=_START_SECONDS)
+                was_ready = False
+                self._process.kill()
             if was_ready:
                 ours.settimeout(_ANSWER_SECONDS)
                 self._control = ours

@@ -27,7 +27,7 @@ from app.settings import Settings
 from app.storage import Staged, get_storage
 from app.tables import Dataset, Job, Model
 from pruning.contract.errors import NotFound, SecateurError, WorkerLost, from_body
-from pruning.contract.progress import Inspected, Produced, Progress, Pruned, Sandboxed
+from pruning.contract.progress import Failed, Inspected, Produced, Progress, Pruned, Sandboxed
 from pruning.contract.request import InspectRequest, PruneRequest
 from pruning.contract.spec import Spec
 from worker import outcome
@@ -150,6 +150,8 @@ class Supervisor:
             )
         finally:
             child.close()
+        if ending.complete and not isinstance(ending.final, Failed):
+            lease.complete()
         if ending.stop is not None:
             _log.info("child_stopped", id=claim.id, reason=ending.stop.reason, detail=ending.stop.detail)
         elif ending.status != 0:

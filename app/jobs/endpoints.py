@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from app import db, ids, paging
 from app.artifacts import repository as artifacts
 from app.http import caching, lists
-from app.http.body import Body
+from app.http.body import Body, OptionalBody
 from app.http.documented import PAGE_HEADERS, json_body
 from app.http.idempotency import OptionalKey
 from app.http.problems import declared
@@ -125,7 +125,7 @@ def cancel(id: str, key: OptionalKey) -> Response:
 
 
 @router.post("/{id}/clone", status_code=202, responses=_QUEUED, openapi_extra=json_body(JobOverrides, required=False))
-def clone(id: str, overrides: Body, key: OptionalKey) -> Response:
+def clone(id: str, overrides: OptionalBody, key: OptionalKey) -> Response:
     """A new job like this one, with the parts of the body that are given laid over it."""
     return service.clone(ids.check("job", id), overrides, key).response()
 

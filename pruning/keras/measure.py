@@ -63,7 +63,7 @@ def latency(
 
 def _compiled(model: keras.Model, batch_size: int) -> Callable[[], Any]:
     inputs = [tf.constant(array) for array in random_inputs(model, batch_size)]
-    function = tf.function(lambda given: live.call(model, given)).get_concrete_function(inputs)
+    function = tf.function(lambda given: live.call(model, given), autograph=False).get_concrete_function(inputs)
     return lambda: function(inputs)
 
 

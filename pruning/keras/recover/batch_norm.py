@@ -84,7 +84,7 @@ def _traced(model: keras.Model) -> tuple[list[Layer], Callable[[list[Any]], Any]
     signature = [tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs]
     keras.layers.BatchNormalization.call = call
     try:
-        traced = tf.function(forward).get_concrete_function(signature)
+        traced = tf.function(forward, autograph=False).get_concrete_function(signature)
     finally:
         keras.layers.BatchNormalization.call = original
     return layers, traced

@@ -28,7 +28,7 @@ def targets(original: keras.Model, samples: Samples, batch_size: int) -> Targets
     """
     inputs, _ = samples.batch(slice(0, 1))
 
-    @tf.function(input_signature=live.signature(inputs))  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False, input_signature=live.signature(inputs))  # type: ignore[untyped-decorator]
     def forward(given: list[Any]) -> list[Any]:
         return [tf.cast(output, tf.float32) for output in live.call(original, given)]
 

@@ -113,7 +113,7 @@ def _step(
     at = variables(model) if context.masks else {}
     held = [(at[path], tf.constant(mask, dtype=at[path].dtype)) for path, mask in context.masks.items()]
 
-    @tf.function(input_signature=like)  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False, input_signature=like)  # type: ignore[untyped-decorator]
     def step(inputs: list[Any], labels: list[Any], said: list[Any]) -> Any:
         with tf.GradientTape() as tape:
             outputs = [tf.cast(output, tf.float32) for output in live.call(model, inputs, training=True)]
