@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 
-from app import db
+from app import db, logs
 from app.artifacts import endpoints as artifacts
 from app.datasets import endpoints as datasets
 from app.http import documented, health, measuring, problems
@@ -24,7 +24,9 @@ VERSION = "0.1.0"
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """A connection for each thread; one reader for all who wait for jobs."""
-    current_default_thread_limiter().total_tokens = get_settings().database_pool_size
+    settings = get_settings()
+    logs.configure(settings.log_level)
+    current_default_thread_limiter().total_tokens = settings.database_pool_size
     app.state.watch = Watch()
     yield
     await app.state.watch.close()

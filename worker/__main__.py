@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 
+from app import logs
 from app.settings import get_settings
-from worker import logs, sandbox
+from worker import sandbox
 from worker.tasks import arguments, celery
 
 

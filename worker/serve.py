@@ -22,9 +22,9 @@ from types import FrameType
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import db
+from app import db, logs
 from app.settings import Settings, get_settings
-from worker import logs, parent, sandbox
+from worker import parent, sandbox
 
 GRACE_SECONDS = 20.0
 _POLL_SECONDS = 0.1
@@ -169,7 +169,6 @@ def run_api(parent_pid: int, fd: int) -> int:
     parent.die_with(parent_pid)
     import uvicorn
 
-    logs.configure(get_settings().log_level)
     level = get_settings().log_level.lower()
     config = uvicorn.Config("app.main:app", log_level=level, access_log=False, timeout_graceful_shutdown=5)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
