@@ -6,25 +6,16 @@ The config holds everything the engine needs to know: layers, shapes, constants,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any
 
+from pruning import nodes
 from pruning.contract.errors import UnreadableFile
+from pruning.nodes import Config, Ref, Shape, refs
 
-Shape = tuple[int | None, ...]
-Config = Mapping[str, Any]
-_Mention = tuple[tuple[str, int, int], tuple[str | int, ...], Any]
 # The one layer that Keras exports under another name than its class has, which is the one in the weights file.
 _CLASS_OF = {"GroupQueryAttention": "GroupedQueryAttention"}
-MODELS = ("Functional", "Sequential", "Model")
-
-
-@dataclass(frozen=True)
-class Ref:
-    """A tensor where it is used: an index into `Graph.shapes`."""
-
-    tensor: int
 
 
 @dataclass(frozen=True)
@@ -64,7 +55,7 @@ class Layer:
 class Graph:
     """Ops in an order in which they can run. `shapes`: what the config records for each tensor, None where nothing.
 
-    `nodes`: for each place in the config that mentions a tensor, (location of its shape, tensor).
+    `mentions`: for each place in the config that mentions a tensor, (location of its shape, tensor).
     """
 
     ops: tuple[Op, ...]
@@ -81,7 +72,7 @@ def build(config: Config) -> Graph:
 
     Raises `UnreadableFile` where the config is no Sequential or Functional model or points to what is not there.
     """
-    if not is_model(config):
+    if not nodes.is_model(config):
         raise UnreadableFile(
             f"the model is a {config.get('class_name')!r}: only Sequential and Functional models can be taken apart"
         )
@@ -98,17 +89,6 @@ def build(config: Config) -> Graph:
         shapes=tuple(builder.shapes),
         mentions=tuple(builder.mentions),
         unknown_dimensions=tuple(builder.unknown),
-    )
-
-
-def is_model(config: Any) -> bool:
-    """Whether a layer's entry is a model that can be taken apart."""
-    return (
-        isinstance(config, Mapping)
-        and config.get("class_name") in MODELS
-        and str(config.get("module", "")).split(".")[0] == "keras"
-        and isinstance(config.get("config"), Mapping)
-        and isinstance(config["config"].get("layers"), list)
     )
 
 
@@ -174,7 +154,7 @@ class _Builder:
         for index, layer in enumerate(entry["config"]["layers"]):
             name = layer["config"]["name"]
             path = ""
-            if not _is_operation(layer) and not (
+            if not nodes.is_operation(layer) and not (
                 entry["class_name"] == "Sequential" and layer["class_name"] == "InputLayer"
             ):
                 path = snake_case(_CLASS_OF.get(layer["class_name"], layer["class_name"]))
@@ -183,7 +163,7 @@ class _Builder:
             found = place.layer(name, path, index)
             found = _Place(found.name, found.path if path else "", found.location)
             places.append(found)
-            if not is_model(layer):
+            if not nodes.is_model(layer):
                 self.layers.setdefault(found.name, Layer(found.name, layer["class_name"], found.path, found.location))
         return places
 
@@ -204,23 +184,23 @@ class _Builder:
                     raise UnreadableFile(f"model {entry['config'].get('name')!r} is not built: it has no input shape")
                 current = first = [self.entrance(tuple(shape), entry["config"]["name"])]
             recorded = (layer.get("build_config") or {}).get("input_shape")
-            if len(current) == 1 and self.shapes[current[0]] is None and _is_shape(recorded):
+            if len(current) == 1 and self.shapes[current[0]] is None and nodes.is_shape(recorded):
                 self.shapes[current[0]] = tuple(recorded)
             args = (Ref(current[0]),) if len(current) == 1 else ([Ref(tensor) for tensor in current],)
             current = self.call(layer, where, args, {}, 1)
         if current is None or first is None:
             raise UnreadableFile(f"model {entry['config'].get('name')!r} has no layers")
-        if shape is not None and place.location and given and self.shapes[given[0]] is None and _is_shape(shape):
+        if shape is not None and place.location and given and self.shapes[given[0]] is None and nodes.is_shape(shape):
             self.shapes[given[0]] = tuple(shape)
         return first, current
 
     def functional(self, entry: Config, places: list[_Place], given: list[int] | None) -> tuple[list[int], list[int]]:
         config = entry["config"]
         index_of = {layer["config"]["name"]: i for i, layer in enumerate(config["layers"])}
-        calls = [[_histories(call) for call in layer.get("inbound_nodes", ())] for layer in config["layers"]]
-        arity, mentioned = _arity(entry, calls)
+        calls = [[nodes.histories(call) for call in layer.get("inbound_nodes", ())] for layer in config["layers"]]
+        arity, mentioned = nodes.arity(entry, calls)
         done: dict[tuple[str, int], list[int]] = {}
-        wanted = _leaves(config["input_layers"])
+        wanted = nodes.leaves(config["input_layers"])
         if given is not None and len(given) != len(wanted):
             raise UnreadableFile(f"model {config['name']!r} has {len(wanted)} inputs and is called with {len(given)}")
         inputs = []
@@ -251,8 +231,8 @@ class _Builder:
                 raise UnreadableFile(f"layer {stuck!r} is fed by a layer that is not there")
             waiting = left
         outputs = []
-        for name, node, position in _leaves(config["output_layers"]):
-            outputs.append(done[name, node - _first_node(config["layers"][index_of[name]])][position])
+        for name, node, position in nodes.leaves(config["output_layers"]):
+            outputs.append(done[name, node - nodes.first_node(config["layers"][index_of[name]])][position])
         return inputs, outputs
 
     def node(
@@ -268,7 +248,7 @@ class _Builder:
         call = layer["inbound_nodes"][node]
         if not isinstance(call, Mapping):
             raise UnreadableFile("the config is of an old Keras: save the model again with Keras 3")
-        args, kwargs = (_resolve(call.get(part, ()), done) for part in ("args", "kwargs"))
+        args, kwargs = (nodes.resolve(call.get(part, ()), done) for part in ("args", "kwargs"))
         outputs = self.call(layer, where, tuple(args), kwargs, arity, node)
         for position, tensor in enumerate(outputs):
             recorded = mentioned.get((layer["config"]["name"], node, position))
@@ -285,8 +265,8 @@ class _Builder:
         arity: int,
         node: int | None = None,
     ) -> list[int]:
-        if is_model(layer):
-            return self.model(layer, where, _model_inputs(layer, args, kwargs))[1]
+        if nodes.is_model(layer):
+            return self.model(layer, where, nodes.model_inputs(layer, args, kwargs))[1]
         if layer["class_name"] == "TimeDistributed" and layer.get("module") == "keras.layers":
             return self.time_distributed(layer, where, args, kwargs)
         return self.op(layer, where, args, kwargs, arity, node=node)
@@ -342,101 +322,3 @@ class _Builder:
     def entrance(self, shape: Shape, name: str) -> int:
         self.unknown += [f"{name}[{axis}]" for axis, size in enumerate(shape) if axis and size is None]
         return self.tensor(shape)
-
-
-def refs(value: Any) -> Iterator[Ref]:
-    """The tensors in a call's arguments, in order; dictionaries by sorted key, as Keras flattens them."""
-    if isinstance(value, Ref):
-        yield value
-    elif isinstance(value, dict):
-        for key in sorted(value, key=str):
-            yield from refs(value[key])
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from refs(item)
-
-
-def _is_operation(layer: Config) -> bool:
-    return str(layer.get("module") or "").startswith("keras.src.ops")
-
-
-def _is_shape(value: Any) -> TypeGuard[list[int | None]]:
-    return isinstance(value, (list, tuple)) and all(size is None or isinstance(size, int) for size in value)
-
-
-def _history(value: Any) -> tuple[str, int, int] | None:
-    if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
-        name, node, position = value["config"]["keras_history"]
-        return name, node, position
-    return None
-
-
-def _histories(value: Any) -> list[_Mention]:
-    """Every tensor mentioned in a node: its history, the way to it, its shape."""
-    if (history := _history(value)) is not None:
-        return [(history, (), value["config"].get("shape"))]
-    if isinstance(value, dict):
-        pairs: Any = value.items()
-    elif isinstance(value, (list, tuple)):
-        pairs = enumerate(value)
-    else:
-        return []
-    return [
-        (found, (key, *way), shape)
-        for key, item in pairs
-        if isinstance(item, (dict, list, tuple))
-        for found, way, shape in _histories(item)
-    ]
-
-
-def _resolve(value: Any, done: Mapping[tuple[str, int], list[int]]) -> Any:
-    if (history := _history(value)) is not None:
-        name, node, position = history
-        return Ref(done[name, node][position])
-    if isinstance(value, dict):
-        return {key: _resolve(item, done) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_resolve(item, done) for item in value]
-    return value
-
-
-def _arity(
-    entry: Config, calls: list[list[list[_Mention]]]
-) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int, int], Shape]]:
-    """How many outputs each call has as far as someone uses them, and what shapes the users saw."""
-    arity: dict[tuple[str, int], int] = {}
-    mentioned: dict[tuple[str, int, int], Shape] = {}
-    for history, _, shape in (mention for layer in calls for call in layer for mention in call):
-        arity[history[:2]] = max(arity.get(history[:2], 1), history[2] + 1)
-        if _is_shape(shape):
-            mentioned[history] = tuple(shape)
-    layers = {layer["config"]["name"]: layer for layer in entry["config"]["layers"]}
-    for name, node, position in _leaves(entry["config"]["output_layers"]):
-        call = name, node - _first_node(layers[name])
-        arity[call] = max(arity.get(call, 1), position + 1)
-    return arity, mentioned
-
-
-def _first_node(layer: Config) -> int:
-    """A nested Functional's own node stands before its calls in `output_layers`, though not in `inbound_nodes`."""
-    return 1 if layer["class_name"] != "Sequential" and is_model(layer) else 0
-
-
-def _leaves(value: Any) -> list[tuple[str, int, int]]:
-    """[layer, node, tensor] triples of `input_layers` or `output_layers`, flattened as Keras does."""
-    if isinstance(value, dict):
-        return [leaf for key in sorted(value) for leaf in _leaves(value[key])]
-    if isinstance(value, (list, tuple)):
-        if len(value) == 3 and isinstance(value[0], str):
-            return [(value[0], value[1], value[2])]
-        return [leaf for item in value for leaf in _leaves(item)]
-    raise UnreadableFile(f"inputs and outputs of a model must be [layer, node, tensor], not {value!r}")
-
-
-def _model_inputs(layer: Config, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[int]:
-    """The tensors that a nested model is called with, in the order of its inputs."""
-    given = args[0] if args else kwargs["inputs"]
-    declared = layer["config"].get("input_layers")
-    if isinstance(given, Mapping) and declared is not None and not isinstance(declared, Mapping):
-        given = [given[name] for name, _, _ in _leaves(declared)]
-    return [ref.tensor for ref in refs(given)]

@@ -53,10 +53,11 @@ def read(path: str | os.PathLike[str]) -> Archive:
     return archives.without_optimizer(archives.read(path))
 
 
-def study(archive: Archive, normalized_axes: str = "keep") -> Case:
-    """The graph and the units of an archive."""
+def study(archive: Archive) -> Case:
+    """The graph and the units of an archive. Raises `UnreadableFile` where its arrays belong to other layers."""
     graph = graphs.build(archive.config)
-    return Case(archive, graph, unit_finder.find(graph, archive.arrays, normalized_axes))
+    graphs.check_names(graph, archive.names)
+    return Case(archive, graph, unit_finder.find(graph, archive.arrays))
 
 
 def score(case: Case, spec: Spec) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def dry_run(request: PruneRequest) -> Result:
     Raises `Infeasible` with its floor where the target is out of reach.
     """
     spec = request.spec
-    case = study(read(request.model), spec.pruning.constraints.normalized_axes)
+    case = study(read(request.model))
     chosen = decide(case, score(case, spec), spec.pruning)
     left = cut(case, chosen)
     after_case = study(left) if chosen.plan.structure == "channel" else replace(case, archive=left)

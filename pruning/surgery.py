@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pruning import graph as graphs
+from pruning import nodes
 from pruning import units as unit_finder
 from pruning.archive import Archive, Arrays, without_optimizer
 from pruning.contract.errors import ContradictorySpec, SecateurError, VerificationFailed
@@ -134,7 +135,7 @@ def _models(config: Mapping[str, Any], location: tuple[str | int, ...] = ()) -> 
     """Where the model and its nested models stand in the config."""
     found = [location]
     for index, entry in enumerate(config["config"]["layers"]):
-        if graphs.is_model(entry):
+        if nodes.is_model(entry):
             found += _models(entry, (*location, "config", "layers", index))
     return found
 
@@ -179,6 +180,10 @@ def _check(result: Archive, units: Units, gone: npt.NDArray[np.bool_]) -> None:
         found, _ = unit_finder.traced(graphs.build(result.config), result.arrays)
     except SecateurError as error:
         raise VerificationFailed(f"what is left of the model does not fit together: {error.detail}") from error
+    known = {barrier.layer for barrier in units.barriers if barrier.code == "misread"}
+    for barrier in found.barriers:
+        if barrier.code == "misread" and barrier.layer not in known:
+            raise VerificationFailed(f"what is left of layer {barrier.layer!r} does not fit together: {barrier.detail}")
     for cost, now in zip(units.costs, found.costs, strict=True):
         predicted = cost.multiplier * prod(_count(ids, gone) or 0 for ids in cost.axes)
         if predicted != now.multiplier * prod(len(ids) for ids in now.axes):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pruning.contract.errors import VerificationFailed
 from pruning.graph import Graph, Op
 from pruning.rules import rule_of
 from pruning.rules.trace import FIXED, Axis, Barrier, Cost, Ids, Resize, Role, Trace, Value, shape_of
@@ -64,12 +65,12 @@ class Units:
     tensors: tuple[Value, ...]
 
 
-def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: str = "keep") -> Units:
+def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]]) -> Units:
     """The units of a graph whose arrays have these shapes (values are not read).
 
-    Raises `VerificationFailed` where config and arrays do not fit each other.
+    A call that its rule cannot read, such as one whose arrays have other shapes, is the barrier `misread`.
     """
-    trace, tensors = traced(graph, arrays, normalized_axes)
+    trace, tensors = traced(graph, arrays)
     labels = trace.resolve(np.arange(trace.count, dtype=np.int64))
     roots, classes = np.unique(labels, return_inverse=True)
     renamed = np.append(classes, FIXED).astype(np.int64)
@@ -104,11 +105,9 @@ def _is_weight(path: str) -> bool:
     return parts[0] not in ("optimizer", "metrics") and "seed_generator" not in parts and "metrics" not in parts
 
 
-def traced(
-    graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: str = "keep"
-) -> tuple[Trace, list[Value]]:
-    """All rules' notes and the extents of all tensors, before classes are made. Raises as `find`."""
-    trace = Trace({path: array.shape for path, array in arrays.items() if _is_weight(path)}, normalized_axes)
+def traced(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Trace, list[Value]]:
+    """All rules' notes and the extents of all tensors, before classes are made."""
+    trace = Trace({path: array.shape for path, array in arrays.items() if _is_weight(path)})
     values: list[Value | None] = [None] * len(graph.shapes)
     for tensor in graph.inputs:
         values[tensor] = graph.shapes[tensor]
@@ -122,31 +121,39 @@ def traced(
 
 
 def _call(op: Op, graph: Graph, values: list[Value | None], trace: Trace) -> list[Value]:
-    """One op's outputs by its rule, held against the shapes that the config records; a barrier without a rule."""
+    """One op's outputs by its rule, held against the shapes that the config records; a barrier where that fails."""
     inputs = [values[tensor] for tensor in op.inputs]
     recorded = [graph.shapes[tensor] for tensor in op.outputs]
     known = [value for value in inputs if value is not None]
     rule = rule_of(op)
     if rule is None:
-        return _stop(known, recorded, trace, "unknown_layer", f"{op.class_name} is a layer that no rule knows")
+        return _stop(op, known, recorded, trace, "unknown_layer", f"{op.class_name} is a layer that no rule knows")
     if len(known) < len(inputs):
-        return _stop(known, recorded, trace, "unknown_shape", "the shape of what enters is not known")
-    result = rule(op, known, trace)
+        return _stop(op, known, recorded, trace, "unknown_shape", "the shape of what enters is not known")
+    before = trace.count
+    try:
+        result = rule(op, known, trace)
+    except (VerificationFailed, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        trace.op = op
+        known.append((np.arange(before, trace.count),))
+        reason = error.detail if isinstance(error, VerificationFailed) else f"{type(error).__name__}: {error}"
+        return _stop(op, known, recorded, trace, "misread", f"its rule cannot read this call: {reason}")
     outputs = result if isinstance(result, list) else [result]
     for value, shape in zip(outputs, recorded, strict=False):
         if shape is not None and not _agree(shape_of(value), shape):
             detail = f"its output was computed as {shape_of(value)}, the config records {shape}"
-            return _stop([*known, *outputs], recorded, trace, "shape_mismatch", detail)
+            return _stop(op, [*known, *outputs], recorded, trace, "shape_mismatch", detail)
     if len(outputs) < len(recorded):
-        return _stop([*known, *outputs], recorded, trace, "unused_output", "has more outputs than its rule knows")
+        return _stop(op, [*known, *outputs], recorded, trace, "unused_output", "has more outputs than its rule knows")
     return outputs[: len(recorded)]
 
 
 def _stop(
-    values: list[Value], recorded: list[tuple[int | None, ...] | None], trace: Trace, code: str, detail: str
+    op: Op, values: list[Value], recorded: list[tuple[int | None, ...] | None], trace: Trace, code: str, detail: str
 ) -> list[Any]:
-    """A barrier: all units that reach the op stay, its outputs have none."""
-    for value in values:
+    """A barrier: all units that reach the op or lie in its arrays (by another call) stay, its outputs have none."""
+    own = [(axis.ids,) for axis in trace.axes.values() if op.path and axis.weight.startswith(f"{op.path}/")]
+    for value in [*values, *own]:
         trace.pin(value, code, detail)
     return list(recorded)
 

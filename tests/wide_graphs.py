@@ -51,6 +51,14 @@ def text() -> keras.Model:
 
 
 @_model
+def masked_text() -> keras.Model:
+    inputs = keras.Input((6,), dtype="int32")
+    x = L.BatchNormalization()(L.Embedding(7, 5, mask_zero=True)(inputs))
+    x = L.Bidirectional(L.LSTM(4, return_sequences=True))(x)
+    return keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling1D()(L.MultiHeadAttention(2, 3)(x, x))))
+
+
+@_model
 def text_convolution() -> keras.Model:
     inputs = keras.Input((None,), dtype="int32")
     x = L.Conv1D(6, 3, activation="relu")(L.Embedding(7, 5)(inputs))
@@ -64,6 +72,14 @@ def video() -> keras.Model:
     x = L.TimeDistributed(L.BatchNormalization())(x)
     x = L.ConvLSTM2D(3, 2, strides=2)(x)
     return keras.Model(inputs, _head(x))
+
+
+@_model
+def video_channels_first() -> keras.Model:
+    x = inputs = keras.Input((3, 2, 5, 5))
+    x = L.ConvLSTM2D(4, 3, data_format="channels_first", return_sequences=True)(x)
+    x = L.ConvLSTM2D(3, 2, strides=2, data_format="channels_first")(x)
+    return keras.Model(inputs, L.Dense(2)(L.Flatten(data_format="channels_first")(x)))
 
 
 @_model

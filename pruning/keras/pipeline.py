@@ -152,7 +152,7 @@ def _load(request: PruneRequest, emit: Emit, stack: ExitStack) -> _Run:
     if dataset is None and (part := needs_data(spec)) is not None:
         raise DatasetRequired(f"{part} needs a data set and the job names none")
     _tell(emit, "graph")
-    case = planning.study(archive, spec.pruning.constraints.normalized_axes)
+    case = planning.study(archive)
     splits = _splits(dataset, spec) if dataset else {}
     objective = None
     if splits and dataset and dataset.has_labels:

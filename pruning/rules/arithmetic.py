@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pruning.graph import Op, Ref
+from pruning.graph import Op
+from pruning.nodes import Ref
 from pruning.rules import operation
 from pruning.rules.merge import broadcast, strung
 from pruning.rules.trace import Trace, Value, replaced

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from math import prod
 
-from pruning.graph import Op, Ref
+from pruning.graph import Op
+from pruning.nodes import Ref
 from pruning.rules import layer
 from pruning.rules.trace import Extent, Trace, Value, replaced, size
 
@@ -15,7 +16,7 @@ from pruning.rules.trace import Extent, Trace, Value, replaced, size
 @layer("MultiHeadAttention")
 def multi_head(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
     """query, key (features, heads, key_dim), value (features, heads, value_dim), output (heads, value_dim, out)."""
-    query, key, value = _roles(op, inputs)
+    query, key, value = _roles(op, inputs, trace)
     given = op.config.get("output_shape")
     if op.config.get("use_gate") or len(query) != 3 or (given and len(given) > 1):
         return _refused(op, inputs, trace)
@@ -34,7 +35,7 @@ def multi_head(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]
 @layer("GroupQueryAttention")
 def grouped_query(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
     """As multi-head; query, key and value share `head_dim`, which stays."""
-    query, key, value = _roles(op, inputs)
+    query, key, value = _roles(op, inputs, trace)
     if op.config.get("use_gate"):
         return _refused(op, inputs, trace)
     heads, few, dim = op.config["num_query_heads"], op.config["num_key_value_heads"], op.config["head_dim"]
@@ -44,13 +45,20 @@ def grouped_query(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Val
     return _with_scores(op, query, key, heads, dim, dim, leaving, trace)
 
 
-def _roles(op: Op, inputs: list[Value]) -> tuple[Value, Value, Value]:
+def _roles(op: Op, inputs: list[Value], trace: Trace) -> tuple[Value, Value, Value]:
     """Query, key and value of a call; the key is the value where it is not given."""
     tensors = dict(zip(op.inputs, inputs, strict=True))
     names = ("query", "value", "key")
     given = dict(zip(names, op.args, strict=False)) | {name: op.kwargs[name] for name in names if name in op.kwargs}
     found = {name: tensors[ref.tensor] for name, ref in given.items() if isinstance(ref, Ref)}
+    _pin_steps(inputs, trace)
     return found["query"], found.get("key", found["value"]), found["value"]
+
+
+def _pin_steps(inputs: list[Value], trace: Trace) -> None:
+    """Units along the steps, which the scores mix (masks have nothing but steps)."""
+    for value in inputs:
+        trace.pin(value[1:-1], "mixes_channels", "attends over an axis that has units")
 
 
 def _project(name: str, tensor: Value, heads: int, last: Extent, op: Op, trace: Trace) -> None:
@@ -101,6 +109,7 @@ def _refused(op: Op, inputs: list[Value], trace: Trace) -> Value:
 def attention(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
     """[query, value, key]: query and key meet in a product and stay, the value's last axis passes."""
     query, value = inputs[:2]
+    _pin_steps(inputs, trace)
     key = inputs[2] if len(inputs) > 2 and isinstance(op.args[0], list) and len(op.args[0]) > 2 else value
     trace.pin((query[-1], key[-1]), "mixes_channels", "a product of query and key sums over their last axis")
     width = prod(size(extent) or 1 for extent in (query[1], key[1]))

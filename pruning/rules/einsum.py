@@ -19,6 +19,8 @@ def einsum_dense(op: Op, inputs: list[Value], trace: Trace) -> Value:
     listed = _listed(op, leaving)
     sizes = dict(zip(leaving[1:], listed, strict=True))
     trace.expect(kernel, [sizes.get(letter) for letter in kernel_letters])
+    lost = tuple(known[letter] for letter in entering if letter not in kernel_letters + leaving)
+    trace.pin(lost, "mixes_channels", "sums over an axis that has units and no weights")
     for axis, letter in enumerate(kernel_letters):
         if letter in entering:
             trace.bind(kernel, axis, known[letter], "follower" if letter in leaving else "consumer")

@@ -6,13 +6,13 @@ import numpy as np
 
 from pruning.graph import Op
 from pruning.rules import layer
-from pruning.rules.trace import Trace, Value, size
+from pruning.rules.trace import Trace, Value, places, size
 
 
 @layer("BatchNormalization")
 def batch_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """gamma, beta, moving mean and variance, all (channels): follow."""
-    (value,) = inputs
+    """gamma, beta, moving mean and variance, all (channels): follow. A mask, which may come too, has no channels."""
+    value = inputs[0]
     extent = value[op.config["axis"]]
     count = 2 + op.config["scale"] + op.config["center"]
     for index in range(count):
@@ -55,7 +55,9 @@ def layer_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
 def group_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """Statistics over groups of channels; with one channel a group (-1, or as many groups) each is on its own."""
     (value,) = inputs
-    extent = value[op.config["axis"]]
+    channels = op.config["axis"] % len(value)
+    extent = value[channels]
+    trace.pin(places(value, channels), "normalized_axis", "GroupNormalization takes its statistics over these units")
     if op.config["groups"] not in (-1, size(extent)):
         trace.pin(extent, "normalized_axis", "GroupNormalization takes its statistics over groups of these units")
         return value

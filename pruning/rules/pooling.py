@@ -31,8 +31,8 @@ def pool(op: Op, inputs: list[Value], trace: Trace) -> Value:
     "GlobalMaxPooling3D",
 )
 def global_pool(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Spatial axes go, or stay as 1 with `keepdims`."""
-    (value,) = inputs
+    """Spatial axes go, or stay as 1 with `keepdims`; a mask, which may come too, has no channels."""
+    value = inputs[0]
     axes = spatial_axes(op.config, len(value))
     for axis in axes:
         spatial(value[axis], trace)

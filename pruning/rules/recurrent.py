@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from pruning.graph import Op, refs
+from pruning.graph import Op
+from pruning.nodes import refs
 from pruning.rules import layer, rule_of
 from pruning.rules.activation import activate
-from pruning.rules.trace import Extent, Ids, Trace, Value, numbers, replaced, size, spatial
+from pruning.rules.trace import Extent, Ids, Trace, Value, channel_axis, numbers, replaced, size, spatial, spatial_axes
 
 GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
 
@@ -19,6 +20,7 @@ def recurrent(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
     Gate g of unit j is column j + g * units. MACs: time * (features + units) * gates * units.
     """
     value = inputs[0]
+    steps = spatial(value[1], trace)
     gates = GATES[op.class_name]
     kernel, inner, bias = (trace.weight(index, "cell") for index in range(3))
     width = op.config["units"]
@@ -33,11 +35,11 @@ def recurrent(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
         trace.bind(bias, -1, across, "follower")
     trace.resize("units", units)
     trace.width(units)
-    trace.cost((value[1],), (value[-1], across), kernel)
-    trace.cost((value[1],), (units, across), inner)
+    trace.cost((steps,), (value[-1], across), kernel)
+    trace.cost((steps,), (units, across), inner)
     for activation in ("activation", "recurrent_activation"):
         activate(op.config.get(activation), (units,), trace)
-    return _outputs(op, (value[0], value[1], units), _states(op, inputs, units, trace), trace)
+    return _outputs(op, (value[0], steps, units), _states(op, inputs, units, trace), trace)
 
 
 def columns(units: Ids, gates: int) -> Ids:
@@ -81,10 +83,11 @@ def bidirectional(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Val
         path = "forward_layer" if key == "layer" else "backward_layer"
         with trace.inside(key, path) as inner:
             rule = rule_of(inner)
-            if rule is None or inner.config.get("return_state") or len(inputs) > 1:
+            states = list(refs((op.args[1:2], op.kwargs.get("initial_state"))))
+            if rule is None or inner.config.get("return_state") or states:
                 trace.pin(inputs[0], "unsupported_option", f"{inner.class_name} in both directions with states")
                 return inputs[0]
-            output = rule(inner, inputs[:1], trace)
+            output = rule(inner, inputs, trace)
         assert isinstance(output, tuple)
         found.append(output)
     forward, backward = found
@@ -103,14 +106,14 @@ def bidirectional(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Val
 def conv_lstm(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
     """kernel (*window, channels, 4 * filters), recurrent kernel (*window, filters, 4 * filters), bias (4 * filters)."""
     value = inputs[0]
-    rank = len(value) - 3
-    if op.config.get("data_format") == "channels_first":
-        trace.pin(value, "unsupported_option", "a recurrent convolution with channels first")
+    frame = (value[0], *value[2:])
+    channels, axes = channel_axis(op.config, len(frame)), spatial_axes(op.config, len(frame))
+    rank = len(axes)
     kernel, inner, bias = (trace.weight(index, "cell") for index in range(3))
     window = numbers(op.config["kernel_size"], rank)
     width = op.config["filters"]
-    trace.expect(kernel, [*window, size(value[-1]), 4 * width])
-    trace.bind(kernel, -2, value[-1], "consumer")
+    trace.expect(kernel, [*window, size(frame[channels]), 4 * width])
+    trace.bind(kernel, -2, frame[channels], "consumer")
     filters = _produce(kernel, width, trace)
     across = columns(filters, 4)
     trace.bind(inner, -2, filters, "consumer")
@@ -122,14 +125,16 @@ def conv_lstm(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
     spaces: list[Extent] = []
     strides = numbers(op.config["strides"], rank)
     dilation = numbers(op.config["dilation_rate"], rank)
-    for axis, k, s, d in zip(range(2, 2 + rank), window, strides, dilation, strict=True):
-        n = spatial(value[axis], trace)
+    for axis, k, s, d in zip(axes, window, strides, dilation, strict=True):
+        n = spatial(frame[axis], trace)
         same = op.config["padding"] == "same"
         spaces.append(n if n is None else -(-n // s) if same else (n - d * (k - 1) - 1) // s + 1)
-    places = (value[1], *spaces)
-    trace.cost(places, (value[-1], across), kernel, int(np.prod(window)))
+    places = (spatial(value[1], trace), *spaces)
+    trace.cost(places, (frame[channels], across), kernel, int(np.prod(window)))
     trace.cost(places, (filters, across), inner, int(np.prod(window)))
     for activation in ("activation", "recurrent_activation"):
         activate(op.config.get(activation), (filters,), trace)
-    states = [(value[0], *spaces, filters) for _ in _states(op, inputs, filters, trace)]
-    return _outputs(op, (value[0], *places, filters), states, trace)
+    output = list(spaces)
+    output.insert(channels - 1, filters)
+    states = [(value[0], *output) for _ in _states(op, inputs, filters, trace)]
+    return _outputs(op, (value[0], places[0], *output), states, trace)

@@ -71,9 +71,8 @@ class Resize:
 class Trace:
     """The notes of all rules on one graph. Methods speak of the op that is being traced, `op`."""
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], normalized_axes: str = "keep") -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.weights = shapes
-        self.normalized_axes = normalized_axes
         self.op: Op
         self.count = 0
         self.axes: dict[tuple[str, int], Axis] = {}

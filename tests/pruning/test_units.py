@@ -2,13 +2,17 @@ from __future__ import annotations
 
 from math import prod
 from typing import Any
+from unittest.mock import patch
 
 import keras
 import numpy as np
 import pytest
 from keras import layers as L
 
-from pruning.contract.errors import VerificationFailed
+from pruning import rules
+from pruning import units as unit_finder
+from pruning.graph import Op
+from pruning.rules.trace import Trace, Value
 from pruning.units import Group, Units
 from tests import equivalence
 from tests import graphs as zoo
@@ -214,17 +218,67 @@ def test_a_custom_activation_is_a_barrier() -> None:
     assert barrier.code == "unknown_activation"
 
 
-def test_arrays_of_another_shape_are_refused() -> None:
+def test_a_call_that_its_rule_cannot_read_is_a_barrier() -> None:
     proof = equivalence.zoo("lenet")
     arrays = dict(proof.archive.arrays)
     arrays["layers/conv2d_1/vars/0"] = arrays["layers/conv2d_1/vars/0"][:, :, :-1]
-    from pruning import units
+    for reason in ("needs 'layers/conv2d_1/vars/0' of shape", "lacks"):
+        found = unit_finder.find(proof.graph, arrays)
+        barrier = _group(found, "conv2d").barrier
+        assert barrier is not None
+        assert (barrier.layer, barrier.code) == ("conv2d_1", "misread")
+        assert reason in barrier.detail
+        assert _group(found, "dense").barrier is None
+        arrays.pop("layers/conv2d_1/vars/0", None)
 
-    with pytest.raises(VerificationFailed, match="conv2d_1"):
-        units.find(proof.graph, arrays)
-    del arrays["layers/conv2d_1/vars/0"]
-    with pytest.raises(VerificationFailed, match="lacks"):
-        units.find(proof.graph, arrays)
+
+def test_a_second_call_that_cannot_be_read_keeps_the_units_of_the_first() -> None:
+    proof = equivalence.zoo("shared_convolution")
+    rule, calls = rules.RULES["layers", "Conv2D"], list[str]()
+
+    def second_call_fails(op: Op, inputs: list[Value], trace: Trace) -> Any:
+        calls.append(op.name)
+        if calls.count("first") == 2:
+            raise ValueError("not understood")
+        return rule(op, inputs, trace)
+
+    with patch.dict(rules.RULES, {("layers", "Conv2D"): second_call_fails}):
+        barrier = _group(unit_finder.find(proof.graph, proof.archive.arrays), "first").barrier
+    assert barrier is not None
+    assert (barrier.code, barrier.detail[-26:]) == ("misread", "ValueError: not understood")
+
+
+def _turned(rank: int) -> tuple[Any, Any]:
+    """Six units of `before` on the axis after the batch."""
+    inputs = keras.Input((6, 4, 5, 3)[3 - rank :])
+    x = (L.Conv1D, L.Conv2D, L.Conv3D)[rank - 1](6, 3, padding="same", name="before")(inputs)
+    return inputs, L.Permute((rank + 1, *range(1, rank + 1)))(x)
+
+
+@pytest.mark.parametrize(
+    ("rank", "mixing"),
+    [
+        (1, lambda x: L.SimpleRNN(4)(x)),
+        (1, lambda x: L.Bidirectional(L.LSTM(4))(x)),
+        (2, lambda x: L.ConvLSTM1D(3, 2)(x)),
+        (3, lambda x: L.ConvLSTM2D(3, 2, data_format="channels_first")(x)),
+        (1, lambda x: L.MultiHeadAttention(2, 3)(x, x)),
+        (1, lambda x: L.GroupQueryAttention(3, 2, 2)(x, x)),
+        (1, lambda x: L.Attention()([x, x])),
+        (1, lambda x: L.AdditiveAttention()([x, x])),
+        (1, lambda x: L.GroupNormalization(-1)(x)),
+        (2, lambda x: L.GroupNormalization(1)(x)),
+        (1, lambda x: L.EinsumDense("abc,cd->ad", output_shape=(4,))(x)),
+    ],
+)
+def test_units_on_an_axis_that_is_mixed_stay(rank: int, mixing: Any) -> None:
+    inputs, x = _turned(rank)
+    x = mixing(x)
+    last = x._keras_history.operation.name
+    barrier = _group(_of(keras.Model(inputs, L.Dense(2)(L.Flatten()(x)))), "before").barrier
+    assert barrier is not None
+    assert barrier.layer == last
+    assert barrier.code in ("mixes_channels", "normalized_axis")
 
 
 def test_resnet8() -> None:
