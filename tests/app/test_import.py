@@ -1,22 +1,15 @@
-"""The API is light: importing it loads neither TensorFlow nor Keras nor NumPy, quickly."""
+"""The API is light: importing it loads nothing of the engine. How long it takes is `python -m benchmarks imports`."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-CODE = """
-import sys, time
-before = time.process_time()
-import app.main
-print(time.process_time() - before)
-print(*sorted({"tensorflow", "keras", "numpy", "h5py", "alembic", "worker"} & set(sys.modules)))
-"""
+CODE = "import sys, app.main; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
 
 
 def test_import_is_light() -> None:
-    runs = [subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True) for _ in range(2)]
-    for run in runs:
-        assert run.stdout.splitlines()[1] == ""
-    # Of the processor, not of the clock: the machine may be busy with other tests.
-    assert min(float(run.stdout.splitlines()[0]) for run in runs) < 1.5
+    run = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert "fastapi" in loaded
+    assert not loaded & {"tensorflow", "keras", "numpy", "h5py", "alembic", "worker"}
