@@ -6,12 +6,14 @@ checks that each member has one implementation. A new method is one class here a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from pruning.contract.base import Record
+from pruning.contract.dataset import Split
 
 Structure = Literal["channel", "weight"]
 Scope = Literal["global", "layer"]
@@ -27,10 +29,16 @@ def contradiction(detail: str) -> PydanticCustomError:
     return PydanticCustomError("contradictory_spec", "{detail}", {"detail": detail})
 
 
+class Choice(Record):
+    """A record that a user writes: a wrong type is refused and not made to fit (`"yes"` is no boolean)."""
+
+    model_config = ConfigDict(strict=True)
+
+
 # --- criteria: a score per unit, higher is kept ------------------------------------------------------------------
 
 
-class Magnitude(Record):
+class Magnitude(Choice):
     """What every criterion that reads weights alone takes.
 
     `aggregation` joins the scores of a coupled unit's producers; `normalization` makes the scores of different
@@ -65,7 +73,7 @@ class BatchNormScale(Magnitude):
     name: Literal["bn_scale"]
 
 
-class Random(Record):
+class Random(Choice):
     """Uniform random scores from the job's seed: the baseline every criterion has to beat."""
 
     name: Literal["random"]
@@ -77,15 +85,19 @@ Criterion = Annotated[L1 | L2 | MeanAbs | BatchNormScale | Random, Field(discrim
 # --- targets: how far to go --------------------------------------------------------------------------------------
 
 
-class RatioTarget(Record):
+class RatioTarget(Choice):
     """Remove this share of the units of the structure (channels; weights: the sparsity)."""
 
     type: Literal["ratio"]
     value: Share
 
 
-class BudgetTarget(Record):
-    """Prune the least that fits: at most this much of a measure, absolute or as a share of the original."""
+class BudgetTarget(Choice):
+    """Prune the least that fits: at most this much of a measure, absolute or as a share of the original.
+
+    For weights a measure counts what is not zero: `nonzero_parameters`, `nonzero_macs` and `sparse_bytes` of the result
+    (zeros leave the file's own size as it is).
+    """
 
     type: Literal["budget"]
     measure: Measure
@@ -101,20 +113,20 @@ class BudgetTarget(Record):
         return self
 
 
-class Quantile(Record):
+class Quantile(Choice):
     """The score below which this share of all units lies."""
 
     quantile: Share
 
 
-class ThresholdTarget(Record):
+class ThresholdTarget(Choice):
     """Remove what scores below a number, the median or a quantile of all scores."""
 
     type: Literal["threshold"]
     value: float | Literal["median"] | Quantile
 
 
-class ManualTarget(Record):
+class ManualTarget(Choice):
     """Remove only what `layers` says."""
 
     type: Literal["manual"]
@@ -126,7 +138,7 @@ Target = Annotated[RatioTarget | BudgetTarget | ThresholdTarget | ManualTarget, 
 # --- schedule, constraints, layers -------------------------------------------------------------------------------
 
 
-class OneShot(Record):
+class OneShot(Choice):
     """Remove everything in one step."""
 
     name: Literal["one_shot"] = "one_shot"
@@ -135,7 +147,7 @@ class OneShot(Record):
 Schedule = Annotated[OneShot, Field(discriminator="name")]
 
 
-class Constraints(Record):
+class Constraints(Choice):
     """What holds for every group: widths in multiples of `round_to`, at least `min_units`, `max_ratio` gone at most."""
 
     round_to: Annotated[int, Field(ge=1, le=1024)] = 1
@@ -148,7 +160,7 @@ class Constraints(Record):
 Index = Annotated[int, Field(ge=0, le=MOST)]
 
 
-class LayerRule(Record):
+class LayerRule(Choice):
     """What the user says of one layer or pattern; it binds whatever the target says."""
 
     skip: bool = False
@@ -160,8 +172,8 @@ class LayerRule(Record):
     def consistent(self) -> Self:
         if self.keep is not None and not self.keep:
             raise contradiction("keep is empty: that would remove the whole layer")
-        if self.skip and (self.ratio or self.remove):
-            raise contradiction("skip leaves the layer as it is, ratio and remove change it: give one of them")
+        if self.skip and (self.ratio or self.remove or self.keep):
+            raise contradiction("skip leaves the layer as it is; ratio, remove and keep change it: give one of them")
         if self.ratio is not None and (self.remove is not None or self.keep is not None):
             raise contradiction("ratio lets the criterion choose, remove and keep choose by index: give one of them")
         if both := sorted(set(self.remove or ()) & set(self.keep or ())):
@@ -169,7 +181,7 @@ class LayerRule(Record):
         return self
 
 
-class Pruning(Record):
+class Pruning(Choice):
     """What is removed, by which criterion, how far, under which constraints."""
 
     structure: Structure = "channel"
@@ -192,7 +204,7 @@ class Pruning(Record):
 # --- recovery ----------------------------------------------------------------------------------------------------
 
 
-class BatchNormStage(Record):
+class BatchNormStage(Choice):
     """Estimate the moving statistics of every BatchNormalization again on training inputs; no labels needed."""
 
     stage: Literal["batch_norm"]
@@ -200,7 +212,7 @@ class BatchNormStage(Record):
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
 
 
-class FineTuneStage(Record):
+class FineTuneStage(Choice):
     """Train on the training split, keep the epoch that is best on validation, stop when it no longer improves.
 
     `distill` is the share of the loss that follows the original's outputs instead of the labels, at `temperature` for
@@ -214,6 +226,8 @@ class FineTuneStage(Record):
     learning_rate: Annotated[float, Field(gt=0.0, le=10.0)] = 0.001
     learning_rate_schedule: Literal["cosine", "constant"] = "cosine"
     patience: Annotated[int, Field(ge=1, le=MOST)] | None = 3
+    # ResNet8 on CIFAR-10 at half its MACs, 5 epochs, test accuracy for seeds 0 and 1: 77.0 and 77.0 % on labels alone,
+    # 79.1 and 78.4 % with half the loss following the original; half its weights, 4 epochs, seed 0: 87.6 and 87.2 %.
     distill: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 4.0
 
@@ -263,7 +277,7 @@ MetricName = Literal[
 ]
 
 
-class Evaluation(Record):
+class Evaluation(Choice):
     """Loss and metrics; what is not given comes from the compile config, then from output and labels."""
 
     loss: LossName | None = None
@@ -271,14 +285,14 @@ class Evaluation(Record):
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
 
 
-class Latency(Record):
+class Latency(Choice):
     """How latency is measured: one call of a compiled function on one batch, before and after interleaved."""
 
     batch_sizes: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=1, max_length=8)] = [1]
     repeats: Annotated[int, Field(ge=3, le=10000)] = 50
 
 
-class Measures(Record):
+class Measures(Choice):
     """What is measured beside size, parameters and MACs; `null` leaves a measure out."""
 
     latency: Latency | None = Latency()
@@ -287,7 +301,7 @@ class Measures(Record):
 ExportName = Literal["keras", "h5"]
 
 
-class Limits(Record):
+class Limits(Choice):
     """What a job may take: seconds of running and of waiting, bytes of memory."""
 
     run_seconds: Annotated[float, Field(gt=0.0, le=YEAR)] = 3600
@@ -295,7 +309,7 @@ class Limits(Record):
     memory_bytes: Annotated[int, Field(ge=256 * 2**20, le=2**50)] = 8_000_000_000
 
 
-class Spec(Record):
+class Spec(Choice):
     """One pruning run, all the engine needs to know: model and data come beside it."""
 
     pruning: Pruning
@@ -307,18 +321,19 @@ class Spec(Record):
     dry_run: bool = False
 
 
-def resolve(spec: Spec, *, has_data: bool, has_labels: bool) -> Spec:
-    """The spec with every `auto` spelled out.
+def resolve(spec: Spec, splits: Collection[Split], has_labels: bool) -> Spec:
+    """The spec with every `auto` spelled out, for data with these splits.
 
-    Recovery: BN statistics and fine-tuning with labels, the statistics alone without, nothing without data.
+    Recovery: BN statistics and fine-tuning with labels, training and validation samples; the statistics alone with
+    other training samples; else nothing.
     """
     spec = spec.model_copy(update={"pruning": _spelled_out(spec.pruning)})
     if spec.recovery != "auto":
         return spec
     stages: list[Any] = []
-    if has_labels:
+    if has_labels and "train" in splits and "validation" in splits:
         stages = [BatchNormStage(stage="batch_norm"), FineTuneStage(stage="fine_tune")]
-    elif has_data:
+    elif "train" in splits:
         stages = [BatchNormStage(stage="batch_norm")]
     return spec.model_copy(update={"recovery": stages})
 
