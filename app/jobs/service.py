@@ -157,11 +157,11 @@ def _resolved(spec: Spec, dataset: Dataset | None) -> Spec:
     if dataset is None:
         if (what := needs_data(spec)) is not None:
             raise DatasetRequired(f"{what} needs data: give a dataset_id")
-        return resolve(spec, has_data=False, has_labels=False)
+        return resolve(spec, (), has_labels=False)
     data = DatasetDescription.model_validate(dataset.description)
     trainable = data.splits.get("train", 0) > 0
     labelled = trainable and data.has_labels and data.splits.get("validation", 0) > 0
-    made = resolve(spec, has_data=trainable, has_labels=labelled)
+    made = resolve(spec, [name for name, size in data.splits.items() if size], data.has_labels)
     for index, stage in enumerate(made.recovery if made.recovery != "auto" else ()):
         if stage.stage == "fine_tune" and not labelled:
             raise _lacks(index, stage.stage, "x_train, y_train, x_validation and y_validation", data)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,16 +12,19 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pruning.contract.errors import DatasetMismatch
+from pruning.contract.errors import DatasetMismatch, SecateurError
 from pruning.contract.result import LossRecovery, MetricRecovery, SplitRecovery
 from pruning.keras import live
 from pruning.keras.data import Samples
-from pruning.keras.objective import Metric, Objective
+from pruning.keras.objective import BY_SAMPLE, Metric, Objective, streaming
 
 Floats: TypeAlias = NDArray[np.float64]
 Columns: TypeAlias = Callable[..., list[Any]]
 RESAMPLES = 1000
-_LOWER_IS_BETTER = ("error", "loss", "divergence", "crossentropy", "poisson", "hinge")
+_LOWER_IS_BETTER = ("error", "divergence", "crossentropy", "poisson", "hinge")
+_HIGHER_IS_BETTER = ("accuracy", "auc", "precision", "recall", "cosine_similarity", "score", "io_u", "correlation")
+# As in Keras, whose precision, recall, RMSE and AUC count masked steps.
+_MASKED = set(BY_SAMPLE) - {"precision", "recall", "root_mean_squared_error"}
 
 
 @dataclass(frozen=True)
@@ -36,29 +40,26 @@ class Scores:
 def evaluator(model: keras.Model, objective: Objective, like: Samples) -> Callable[[Samples, int], Scores]:
     """A function of (samples, batch size) that scores the model as it stands; compiled once, for samples like these.
 
-    Loss (sum over outputs) and metrics in inference mode; exactly what `model.evaluate` counts. Metrics that are no
-    functions of means over samples (AUC and the like) are computed by Keras' own streaming objects.
-    Raises `DatasetMismatch` where the model cannot compute the inputs.
+    Loss (sum over outputs) and metrics in inference mode; what `model.evaluate` counts, masked steps left out, but for
+    regularisation losses: recovery compares the loss on data. Metrics that are no functions of means over samples (AUC
+    and the like) are computed by Keras' own streaming objects. Raises `DatasetMismatch` where Keras cannot compute it.
     """
     step = _step(model, objective, like)
 
     def score(samples: Samples, batch_size: int = 256) -> Scores:
-        streamed = {metric.label: _streaming(metric) for metric in objective.metrics if metric.name not in _COLUMNS}
+        streamed = {metric.label: streaming(metric) for metric in objective.metrics if metric.entry is not None}
         losses: list[Any] = []
-        columns: dict[str, list[Any]] = {metric.label: [] for metric in objective.metrics if metric.name in _COLUMNS}
+        columns: dict[str, list[Any]] = {metric.label: [] for metric in objective.metrics if metric.entry is None}
         for inputs, labels in samples.batches(batch_size):
-            try:
-                loss, found, outputs = step(inputs, labels)
-            except tf.errors.InvalidArgumentError as error:
-                raise DatasetMismatch(
-                    f"the model cannot compute the {samples.name} data: {str(error)[:300]}"
-                ) from error
+            with _computing(samples):
+                loss, found, outputs, masks = step(inputs, labels)
+                for metric in objective.metrics:
+                    if metric.label in streamed:
+                        output = _with_mask(outputs[metric.output], masks[metric.output])
+                        streamed[metric.label].update_state(labels[metric.output], output)
             losses.append(loss.numpy())
             for label, values in found.items():
                 columns[label].append(values.numpy())
-            for metric in objective.metrics:
-                if metric.label in streamed:
-                    streamed[metric.label].update_state(labels[metric.output], outputs[metric.output])
         joined = {label: np.concatenate(parts).astype(np.float64) for label, parts in columns.items()}
         metrics = {
             metric.label: (
@@ -68,7 +69,8 @@ def evaluator(model: keras.Model, objective: Objective, like: Samples) -> Callab
             )
             for metric in objective.metrics
         }
-        return Scores(len(samples), float(np.concatenate(losses).astype(np.float64).mean()), metrics, joined)
+        terms = np.concatenate(losses).astype(np.float64).mean(axis=0)
+        return Scores(len(samples), float(np.dot(objective.weights, _ratio_of(terms))), metrics, joined)
 
     return score
 
@@ -127,14 +129,20 @@ def interval_of_ratio(before: Floats, after: Floats, metric: str, seed: int = 0)
 
 
 def key(scores: Scores, objective: Objective) -> tuple[float, float]:
-    """What the best epoch is chosen by, higher is better: the first metric, then the loss."""
+    """What the best epoch is chosen by, higher is better: the first metric, then the loss.
+
+    The loss alone where it is not known whether more of the metric is better, and where there are several outputs:
+    one output's metric says nothing of the others.
+    """
     loss = -scores.loss if np.isfinite(scores.loss) else -np.inf
-    if not objective.metrics:
+    if not objective.metrics or len(objective.losses) > 1:
         return loss, loss
     metric = objective.metrics[0]
+    lower = any(word in metric.name for word in _LOWER_IS_BETTER)
+    if not lower and not metric.name.endswith(_HIGHER_IS_BETTER):
+        return loss, loss
     value = scores.metrics[metric.label]
     value = value if np.isfinite(value) else -np.inf
-    lower = any(word in metric.name for word in _LOWER_IS_BETTER)
     return (-value if lower and np.isfinite(value) else value), loss
 
 
@@ -144,33 +152,93 @@ def summary(scores: Scores) -> dict[str, Any]:
 
 
 def _step(model: keras.Model, objective: Objective, like: Samples) -> Callable[..., Any]:
-    @tf.function(input_signature=live.signature(*like.batch(slice(0, 1))))  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False, input_signature=live.signature(*like.batch(slice(0, 1))))  # type: ignore[untyped-decorator]
     def step(inputs: list[Any], labels: list[Any]) -> Any:
-        outputs = [tf.cast(output, tf.float32) for output in live.call(model, inputs)]
-        loss = total_loss(objective, labels, outputs)
+        outputs = outputs_of(model, inputs)
+        loss = tf.stack([tf.stack(terms, axis=1) for terms in _loss_terms(objective, labels, outputs)], axis=1)
         columns = {
-            metric.label: tf.stack(
-                [
-                    _per_sample(term)
-                    for term in _COLUMNS[metric.name](labels[metric.output], outputs[metric.output], **metric.options)
-                ],
-                axis=1,
-            )
+            metric.label: tf.stack(_terms(metric, labels[metric.output], outputs[metric.output]), axis=1)
             for metric in objective.metrics
-            if metric.name in _COLUMNS
+            if metric.entry is None
         }
-        return loss, columns, outputs
+        return loss, columns, outputs, [_mask(output) for output in outputs]
 
     return step  # type: ignore[no-any-return]
 
 
+def outputs_of(model: keras.Model, inputs: list[Any], training: bool = False) -> list[Any]:
+    """The model's outputs in float32, with the masks that Keras gave them."""
+    found = live.call(model, inputs, training)
+    return [_with_mask(tf.cast(output, tf.float32), _mask(output)) for output in found]
+
+
+def some_outputs(model: keras.Model, samples: Samples, count: int = 64) -> list[NDArray[Any]]:
+    """The model's outputs for the first samples. Raises `DatasetMismatch` where Keras cannot compute them."""
+    with _computing(samples):
+        return [output.numpy() for output in outputs_of(model, samples.batch(slice(0, count))[0])]
+
+
 def total_loss(objective: Objective, labels: list[Any], outputs: list[Any]) -> Any:
-    """Weighted sum over outputs of the loss of each sample: tensors in, shape (n,) out."""
+    """Weighted sum over outputs of the loss of each sample: tensors in, shape (n,) out.
+
+    Masked steps count nothing, and the mean over the batch is that over all other steps, as in Keras.
+    """
     terms = [
-        weight * tf.cast(loss.per_sample(labels[i], outputs[i]), tf.float32)
-        for i, (loss, weight) in enumerate(zip(objective.losses, objective.weights, strict=True))
+        weight * tf.math.divide_no_nan(values, tf.reduce_mean(counted))
+        for weight, (values, counted) in zip(objective.weights, _loss_terms(objective, labels, outputs), strict=True)
     ]
     return tf.add_n(terms)
+
+
+def _loss_terms(objective: Objective, labels: list[Any], outputs: list[Any]) -> list[list[Any]]:
+    """For each output the loss of each sample and the share of its steps that counts, both of shape (n,)."""
+    found = []
+    for loss, label, output in zip(objective.losses, labels, outputs, strict=True):
+        values = loss.values(label, output)
+        found.append(_weighted(values, _mask(output), _mask(values)))
+    return found
+
+
+def _terms(metric: Metric, labels: Any, outputs: Any) -> list[Any]:
+    """The terms of a metric, sample by sample; for a mean over a masked output the share that counts comes last."""
+    values = _COLUMNS[metric.name](labels, outputs, **metric.options)
+    if metric.name in _MASKED and _mask(outputs) is not None:
+        return _weighted(values[0], _mask(outputs))
+    return [_per_sample(value) for value in values]
+
+
+def _weighted(values: Any, *masks: Any) -> list[Any]:
+    """(mean of what counts times its share, that share) of each sample; a mask lacks axes at the end or is None."""
+    values = tf.cast(values, tf.float32)
+    weights = tf.ones_like(values)
+    for mask in masks:
+        if mask is not None and len(mask.shape) <= len(values.shape):
+            missing = [1] * (len(values.shape) - len(mask.shape))
+            weights *= tf.reshape(tf.cast(mask, tf.float32), tf.concat([tf.shape(mask), missing], 0))
+    return [_per_sample(tf.math.multiply_no_nan(values, weights)), _per_sample(weights)]
+
+
+def _mask(tensor: Any) -> Any:
+    return getattr(tensor, "_keras_mask", None)
+
+
+def _with_mask(tensor: Any, mask: Any) -> Any:
+    if mask is not None:
+        tensor._keras_mask = mask
+    return tensor
+
+
+@contextmanager
+def _computing(samples: Samples) -> Iterator[None]:
+    """What Keras cannot compute is said in a sentence."""
+    try:
+        yield
+    except (SecateurError, MemoryError, tf.errors.ResourceExhaustedError):
+        raise
+    except Exception as error:
+        raise DatasetMismatch(
+            f"the model cannot compute the {samples.name} data: {' '.join(str(error).split())[:300]}"
+        ) from error
 
 
 def _per_sample(values: Any) -> Any:
@@ -204,24 +272,8 @@ def _recall(labels: Any, outputs: Any, **options: Any) -> list[Any]:
     return [hits, wanted]
 
 
-_MEANS = (
-    "binary_accuracy",
-    "categorical_accuracy",
-    "sparse_categorical_accuracy",
-    "top_k_categorical_accuracy",
-    "sparse_top_k_categorical_accuracy",
-    "mean_squared_error",
-    "mean_absolute_error",
-    "mean_absolute_percentage_error",
-    "mean_squared_logarithmic_error",
-    "binary_crossentropy",
-    "categorical_crossentropy",
-    "sparse_categorical_crossentropy",
-    "kl_divergence",
-    "poisson",
-)
 _COLUMNS: Mapping[str, Columns] = {
-    **{name: _mean_of(name) for name in _MEANS},
+    **{name: _mean_of(name) for name in BY_SAMPLE},
     "cosine_similarity": _cosine,
     "root_mean_squared_error": _mean_of("mean_squared_error"),
     "precision": _precision,
@@ -234,15 +286,14 @@ def _combined(metric: str, means: Floats) -> Any:
     if metric == "root_mean_squared_error":
         return np.sqrt(means[..., 0])
     if metric in ("precision", "recall"):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(means[..., 1] > 0, means[..., 0] / means[..., 1], 0.0)
-    return means[..., 0]
+        return _ratio_of(means)
+    return means[..., 0] if means.shape[-1] == 1 else _ratio_of(means)
 
 
-def _streaming(metric: Metric) -> Any:
-    if metric.config:
-        return keras.metrics.deserialize(dict(metric.config))
-    return keras.metrics.AUC() if metric.name == "auc" else keras.metrics.get(metric.name)
+def _ratio_of(means: Floats) -> Any:
+    """(..., 2) -> (...): the first over the second, 0 where that is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(means[..., 1] > 0, means[..., 0] / means[..., 1], 0.0)
 
 
 def _ratio(above: float | None, below: float | None) -> float | None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pruning.graph import Graph, Op
 
@@ -15,6 +19,21 @@ _SATURATING = {"softmax", "sigmoid", "log_softmax", "tanh"}
 def activations(graph: Graph) -> tuple[str | None, ...]:
     """The activation that each output ends with (`softmax`, `sigmoid`, ...), None for none or an unknown one."""
     return tuple(_activation(_last(graph, tensor)) for tensor in graph.outputs)
+
+
+def observed(found: Sequence[str | None], outputs: Sequence[NDArray[Any]]) -> tuple[str | None, ...]:
+    """The activations, corrected by what the outputs are on some samples, whatever layers made them.
+
+    `softmax` where they lie in [0, 1] and sum to 1 over several classes, `probabilities` where they only lie in [0, 1].
+    """
+    return tuple(_observed(name, values) for name, values in zip(found, outputs, strict=True))
+
+
+def _observed(found: str | None, values: NDArray[Any]) -> str | None:
+    if found in ("softmax", "sigmoid") or not ((values >= -1e-3) & (values <= 1 + 1e-3)).all():
+        return found
+    several = values.ndim > 1 and values.shape[-1] > 1
+    return "softmax" if several and np.allclose(values.sum(axis=-1), 1, atol=1e-2) else "probabilities"
 
 
 def linear(config: dict[str, Any], graph: Graph) -> dict[str, Any]:

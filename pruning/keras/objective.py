@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from pruning.contract.errors import DatasetMismatch, InvalidSpec
 from pruning.contract.spec import Evaluation
@@ -36,8 +38,30 @@ _ALIASES = {
     "acc": "accuracy",
 }
 _CROSSENTROPY = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
-_LOSS_OPTIONS = ("from_logits", "label_smoothing", "delta", "alpha", "gamma", "apply_class_balancing")
-_METRIC_OPTIONS = ("k", "threshold")
+_PROBABILITIES = ("softmax", "sigmoid", "probabilities")
+# These compare a batch as a whole, so there is no loss of a sample.
+_OF_BATCHES = ("dice", "tversky", "circle")
+# Metrics that are functions of means over samples, and the options with which they still are.
+BY_SAMPLE: Mapping[str, tuple[str, ...]] = {
+    "binary_accuracy": ("threshold",),
+    "categorical_accuracy": (),
+    "sparse_categorical_accuracy": (),
+    "top_k_categorical_accuracy": ("k",),
+    "sparse_top_k_categorical_accuracy": ("k",),
+    "mean_squared_error": (),
+    "mean_absolute_error": (),
+    "mean_absolute_percentage_error": (),
+    "mean_squared_logarithmic_error": (),
+    "root_mean_squared_error": (),
+    "binary_crossentropy": ("from_logits", "label_smoothing"),
+    "categorical_crossentropy": ("from_logits", "label_smoothing"),
+    "sparse_categorical_crossentropy": ("from_logits",),
+    "kl_divergence": (),
+    "poisson": (),
+    "cosine_similarity": (),
+    "precision": ("threshold",),
+    "recall": ("threshold",),
+}
 
 
 @dataclass(frozen=True)
@@ -47,31 +71,37 @@ class Loss:
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def per_sample(self, labels: Any, outputs: Any) -> Any:
-        """Mean loss of each sample: (n, ...), (n, ...) -> (n,); tensors in, tensor out."""
-        values = getattr(keras.losses, self.name)(labels, outputs, **self.options)
-        return _mean(values)
+    def values(self, labels: Any, outputs: Any) -> Any:
+        """The loss of each entry: (n, ...), (n, ...) -> (n, ...); tensors in, tensor out."""
+        return getattr(keras.losses, self.name)(labels, outputs, **self.options)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: `label` as users know it, `name` and `options` as Keras does. `output` numbers the model's outputs."""
+    """A metric: `label` as users know it, `name` and `options` as Keras does. `output` numbers the model's outputs.
+
+    `entry`: what the compile config says, for a metric that only Keras' own streaming object computes; else None.
+    """
 
     label: str
     name: str
     output: int
     options: Mapping[str, Any] = field(default_factory=dict)
-    config: Mapping[str, Any] | None = None
+    entry: Any = None
 
 
 @dataclass(frozen=True)
 class Objective:
-    """One loss per output, their weights, and metrics; `source` says where the losses come from."""
+    """One loss per output, their weights, and metrics; `source` says where the losses come from.
+
+    `left_out`: a sentence for each metric of the compile config that cannot be computed exactly on these labels.
+    """
 
     losses: tuple[Loss, ...]
     weights: tuple[float, ...]
     metrics: tuple[Metric, ...]
     source: Source
+    left_out: tuple[str, ...] = ()
 
     @property
     def loss_name(self) -> str:
@@ -88,9 +118,9 @@ def resolve(
     """The objective for a model with these outputs on these labels.
 
     `compiled`: the model's compile config as JSON, or None; what of it does not go with the labels is passed over.
+    `activations`: what each output ends with, or `probabilities` for one that is known to lie in [0, 1].
     Raises `InvalidSpec` for a requested metric that does not go with them. `check` holds labels against the result.
     """
-    kinds = [labels.kind for labels in samples.labels]
     names = [port.name for port in outputs]
     source: Source = "inferred"
     found: list[Loss | None] = [None] * len(outputs)
@@ -103,41 +133,48 @@ def resolve(
         if None in found:
             found, weights, source = [None] * len(outputs), (1.0,) * len(outputs), "inferred"
     losses = [
-        _fitted(loss, kinds[i]) if loss else _inferred(i, outputs[i], activations[i], samples)
+        _fitted(loss, samples.labels[i].kind) if loss else _inferred(i, outputs[i], activations[i], samples)
         for i, loss in enumerate(found)
     ]
-    metrics = _metrics(evaluation, compiled, outputs, losses, kinds)
-    return Objective(tuple(losses), weights, tuple(metrics), source)
+    metrics, left_out = _metrics(evaluation, compiled, outputs, losses, samples.labels)
+    return Objective(tuple(losses), weights, metrics, source, left_out)
 
 
 def _requested(name: str, activation: str | None) -> Loss:
     name = _ALIASES.get(name, name)
-    logits = name in _CROSSENTROPY and activation not in ("softmax", "sigmoid")
+    logits = name in _CROSSENTROPY and activation not in _PROBABILITIES
     return Loss(name, {"from_logits": True} if logits else {})
 
 
 def _loss(entry: Any) -> Loss | None:
     """A loss of a compile config; None for one that Keras has no function of this name for."""
-    name, options = _named(entry, _LOSS_OPTIONS)
-    name = _ALIASES.get(name, name)
-    return Loss(name, options) if name and callable(getattr(keras.losses, name, None)) else None
+    name, config = _named(entry)
+    return Loss(name, _known(name, config)) if name and callable(getattr(keras.losses, name, None)) else None
 
 
-def _named(entry: Any, options: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """(snake-case name, options) of a string, a serialized function or a serialized object."""
+def _known(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that Keras' loss of this name takes."""
+    taken = inspect.signature(getattr(keras.losses, name)).parameters
+    return {key: value for key, value in options.items() if key in taken}
+
+
+def _named(entry: Any) -> tuple[str, Mapping[str, Any]]:
+    """(snake-case name, config) of a string, a serialized function or a serialized object."""
     if isinstance(entry, str):
-        return _snake(entry), {}
+        return _ALIASES.get(_snake(entry), _snake(entry)), {}
     if not isinstance(entry, Mapping):
         return "", {}
     config = entry.get("config")
     if entry.get("class_name") == "function" and isinstance(config, str):
-        return _snake(config), {}
+        return _ALIASES.get(_snake(config), _snake(config)), {}
     config = config if isinstance(config, Mapping) else {}
     name = entry.get("class_name", "")
+    if not str(entry.get("module") or "keras").startswith(("keras", "builtins")):
+        name = ""
     if name == "MeanMetricWrapper":
         fn = config.get("fn")
         name = fn if isinstance(fn, str) else fn.get("config", "") if isinstance(fn, Mapping) else ""
-    return _snake(str(name)), {key: config[key] for key in options if config.get(key) not in (None, False, 0.0)}
+    return _ALIASES.get(_snake(str(name)), _snake(str(name))), config
 
 
 def _snake(name: str) -> str:
@@ -148,13 +185,12 @@ def _snake(name: str) -> str:
 def _fitted(loss: Loss, kind: Kind) -> Loss:
     """Categorical losses become sparse for integer labels, and the reverse."""
     name = _BY_KIND[kind].get(loss.name, loss.name)
-    dropped = () if name == loss.name else ("label_smoothing",) if kind == "sparse" else ()
-    return Loss(name, {key: value for key, value in loss.options.items() if key not in dropped})
+    return Loss(name, _known(name, loss.options))
 
 
 def _inferred(index: int, port: Port, activation: str | None, samples: Samples) -> Loss:
     labels = samples.labels[index]
-    logits = {} if activation in ("softmax", "sigmoid") else {"from_logits": True}
+    logits = {} if activation in _PROBABILITIES else {"from_logits": True}
     if labels.kind == "sparse":
         return Loss("sparse_categorical_crossentropy", logits)
     binary = bool(((labels.values == 0) | (labels.values == 1)).all())
@@ -164,7 +200,7 @@ def _inferred(index: int, port: Port, activation: str | None, samples: Samples) 
         return Loss("binary_crossentropy")
     if binary and activation is None and port.shape[-1] != 1 and bool((labels.values.sum(axis=-1) == 1).all()):
         return Loss("categorical_crossentropy", logits)
-    if binary and activation is None and labels.values.dtype.kind in "iub":
+    if binary and activation in (None, "probabilities") and labels.values.dtype.kind in "iub":
         return Loss("binary_crossentropy", logits)
     return Loss("mean_squared_error")
 
@@ -176,6 +212,11 @@ def check(objective: Objective, outputs: Sequence[Port], samples: Samples) -> No
 
 
 def _check(loss: Loss, labels: Labels, port: Port) -> None:
+    if loss.name in _OF_BATCHES:
+        raise InvalidSpec(
+            f"loss {loss.name} compares a batch as a whole, but recovery compares models sample by sample: name "
+            "another loss in evaluation.loss"
+        )
     if loss.name in ("binary_crossentropy", "categorical_crossentropy"):
         if labels.kind == "sparse":
             raise InvalidSpec(
@@ -188,6 +229,13 @@ def _check(loss: Loss, labels: Labels, port: Port) -> None:
             f"array {labels.array!r} holds one class per sample, but loss {loss.name} compares values of the output's "
             f"shape {port.shape}"
         )
+    try:
+        loss.values(*_few(labels, port))
+    except Exception as error:
+        raise InvalidSpec(
+            f"Keras cannot compute loss {loss.name} with {dict(loss.options)} on labels of {labels.array!r}: "
+            f"{_short(error)}; name another loss in evaluation.loss"
+        ) from error
 
 
 def _metrics(
@@ -195,29 +243,40 @@ def _metrics(
     compiled: Mapping[str, Any] | None,
     outputs: Sequence[Port],
     losses: Sequence[Loss],
-    kinds: Sequence[Kind],
-) -> list[Metric]:
-    names = [port.name for port in outputs]
+    labels: Sequence[Labels],
+) -> tuple[tuple[Metric, ...], tuple[str, ...]]:
+    """The metrics, and why others of the compile config are left out; the usual ones where none is left."""
     if evaluation.metrics is not None:
-        wanted: list[Sequence[Any]] = [evaluation.metrics for _ in names]
-    else:
-        wanted = [_flat(entry) for entry in _per_output((compiled or {}).get("metrics"), names)]
-        if not any(wanted):
-            wanted = [_usual(loss, port) for loss, port in zip(losses, outputs, strict=True)]
-    found = []
+        found, problems = _computable([evaluation.metrics for _ in outputs], outputs, labels)
+        if problems:
+            raise InvalidSpec(problems[0])
+        return found, ()
+    names = [port.name for port in outputs]
+    wanted = [_flat(entry) for entry in _per_output((compiled or {}).get("metrics"), names)]
+    found, left_out = _computable(wanted, outputs, labels)
+    if not found:
+        usual = [_usual(loss, port) for loss, port in zip(losses, outputs, strict=True)]
+        found, _ = _computable(usual, outputs, labels)
+    return found, left_out
+
+
+def _computable(
+    wanted: Sequence[Sequence[Any]], outputs: Sequence[Port], labels: Sequence[Labels]
+) -> tuple[tuple[Metric, ...], tuple[str, ...]]:
+    """Of the entries for each output those that go with its labels, and a sentence for each that does not."""
+    found: dict[str, Metric] = {}
+    problems = []
     for index, entries in enumerate(wanted):
         for entry in entries:
-            metric = _metric(entry, index, outputs[index], kinds[index])
-            if kinds[index] == "sparse" and not metric.name.startswith("sparse_") and metric.config is None:
-                if evaluation.metrics is None:
-                    continue
-                raise InvalidSpec(
-                    f"metric {entry} compares values of the output's shape {outputs[index].shape}, but the labels are "
-                    "class numbers: use accuracy or sparse_top_k_categorical_accuracy"
+            metric = _metric(entry, index, outputs[index], labels[index].kind)
+            if (problem := _problem(metric, labels[index], outputs[index])) is not None:
+                problems.append(
+                    f"metric {metric.label} cannot be computed on the labels {labels[index].array!r}: {problem}"
                 )
-            label = metric.label if len(names) == 1 else f"{names[index]}_{metric.label}"
-            found.append(Metric(label, metric.name, index, metric.options, metric.config))
-    return list({metric.label: metric for metric in found}.values())
+                continue
+            label = metric.label if len(outputs) == 1 else f"{outputs[index].name}_{metric.label}"
+            found[label] = replace(metric, label=label)
+    return tuple(found.values()), tuple(problems)
 
 
 def _usual(loss: Loss, port: Port) -> list[str]:
@@ -227,16 +286,70 @@ def _usual(loss: Loss, port: Port) -> list[str]:
 
 
 def _metric(entry: Any, output: int, port: Port, kind: Kind) -> Metric:
-    """What `accuracy` means is Keras' own rule: binary for one unit, else the class with the highest output."""
-    name, options = _named(entry, _METRIC_OPTIONS)
-    own = entry.get("config") if isinstance(entry, Mapping) else None
-    label = own["name"] if isinstance(own, Mapping) and isinstance(own.get("name"), str) else str(name)
-    if isinstance(entry, str):
-        label = entry
-    name = _ALIASES.get(name, name)
-    if name == "accuracy":
+    """What the word `accuracy` means is Keras' own rule: binary for one unit, else the class with the highest output.
+
+    A serialized metric with options that make it no function of means over samples keeps its entry.
+    """
+    name, config = _named(entry)
+    label = entry if isinstance(entry, str) else str(config.get("name", name))
+    if name == "accuracy" and not config:
         name = "binary_accuracy" if port.shape and port.shape[-1] == 1 else "categorical_accuracy"
-    return Metric(label, _BY_KIND[kind].get(name, name), output, options, entry if isinstance(entry, Mapping) else None)
+    fitted = _BY_KIND[kind].get(name, name)
+    options = _options(name, entry, config)
+    if fitted in BY_SAMPLE and set(options) <= set(BY_SAMPLE[fitted]):
+        return Metric(label, fitted, output, options)
+    return Metric(label, name, output, entry=entry)
+
+
+def _options(name: str, entry: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that differ from those of Keras' metric as it is by default."""
+    usual: Mapping[str, Any] = {}
+    if config and name in BY_SAMPLE and entry["class_name"] != "MeanMetricWrapper":
+        usual = keras.metrics.get(entry["class_name"]).get_config()
+    beside = ("name", "dtype", "fn")
+    options = {k: v for k, v in config.items() if k not in beside and v is not None and v != usual.get(k)}
+    if np.size(options.get("thresholds", ())) == 1:
+        options["threshold"] = float(np.ravel(options.pop("thresholds"))[0])
+    return options
+
+
+def _problem(metric: Metric, labels: Labels, port: Port) -> str | None:
+    """Why a metric cannot be computed on these labels, found by trying it on a few; None where it can."""
+    config = metric.entry.get("config") if isinstance(metric.entry, Mapping) else None
+    whole = isinstance(config, Mapping) and config.get("sparse_y_true") is True
+    if labels.kind == "sparse" and not metric.name.startswith("sparse_") and not whole:
+        return (
+            f"it compares values of the output's shape {port.shape}, but the labels are class numbers (accuracy and "
+            "sparse_top_k_categorical_accuracy go with them)"
+        )
+    if metric.entry is None:
+        return None
+    try:
+        own = streaming(metric)
+        own.update_state(*_few(labels, port))
+        shape = tuple(np.shape(own.result()))
+    except Exception as error:
+        return f"Keras says: {_short(error)}"
+    return f"it gives {shape} values instead of one number" if shape else None
+
+
+def streaming(metric: Metric) -> Any:
+    """Keras' own object for a metric, as the compile config describes it. Raises what Keras does."""
+    found = keras.metrics.get(metric.entry)
+    if isinstance(found, keras.metrics.Metric):
+        return found
+    return keras.metrics.MeanMetricWrapper(found, metric.name)
+
+
+def _few(labels: Labels, port: Port) -> tuple[Any, Any]:
+    """The first labels, and outputs that would go with them."""
+    few = labels.values[:2]
+    shape = (*few.shape, port.shape[-1]) if labels.kind == "sparse" else few.shape
+    return few, np.full(shape, 0.5, np.float32)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _per_output(value: Any, names: Sequence[str]) -> list[Any]:
@@ -256,7 +369,3 @@ def _flat(value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return [item for part in value for item in _flat(part)]
     return [value]
-
-
-def _mean(values: Any) -> Any:
-    return keras.ops.mean(keras.ops.reshape(values, (keras.ops.shape(values)[0], -1)), axis=1)

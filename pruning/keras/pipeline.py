@@ -34,7 +34,7 @@ from pruning.keras import data, describe, export, heads, live, measure, recover,
 from pruning.keras import load as loading
 from pruning.keras import objective as objectives
 from pruning.keras.data import Dataset, Samples
-from pruning.keras.evaluate import Scores, evaluator, summary
+from pruning.keras.evaluate import Scores, evaluator, some_outputs, summary
 from pruning.keras.objective import Objective
 from pruning.planning import Case, Decision
 from pruning.selection import Infeasible
@@ -148,7 +148,9 @@ def _load(request: PruneRequest, emit: Emit, stack: ExitStack) -> _Run:
     archive = planning.read(request.model)
     original = live.build(archive.config, archive.arrays)
     dataset = stack.enter_context(data.opened(Path(request.data), original)) if request.data is not None else None
-    spec = resolve(request.spec, has_data=dataset is not None, has_labels=dataset is not None and dataset.has_labels)
+    spec = resolve(
+        request.spec, [name for name in SPLITS if dataset and dataset.has(name)], bool(dataset and dataset.has_labels)
+    )
     if dataset is None and (part := needs_data(spec)) is not None:
         raise DatasetRequired(f"{part} needs a data set and the job names none")
     _tell(emit, "graph")
@@ -159,7 +161,8 @@ def _load(request: PruneRequest, emit: Emit, stack: ExitStack) -> _Run:
         compiled = archive.config.get("compile_config")
         outputs = data.ports(original)[1]
         judge = splits.get("validation") or splits.get("test") or next(iter(splits.values()))
-        objective = objectives.resolve(spec.evaluation, compiled, outputs, heads.activations(case.graph), judge)
+        activations = heads.observed(heads.activations(case.graph), some_outputs(original, judge))
+        objective = objectives.resolve(spec.evaluation, compiled, outputs, activations, judge)
         for samples in splits.values():
             objectives.check(objective, outputs, samples)
     return _Run(request, emit, spec, case, original, dataset, splits, objective)
@@ -268,7 +271,8 @@ def _evaluate(run: _Run, pruned: keras.Model, delivered: keras.Model) -> tuple[R
                 found[split][role] = score(run.splits[split], run.spec.evaluation.batch_size)
         tell(number + 1, len(models), "models", {})
     warnings = report.at_chance(run.objective, run.splits[names[0]], found[names[0]]["original"]) if names else []
-    return report.recovery(run.objective, found, run.spec.seed), warnings
+    left_out = [Warning(code="metric_left_out", detail=detail) for detail in run.objective.left_out]
+    return report.recovery(run.objective, found, run.spec.seed), [*left_out, *warnings]
 
 
 def _announce(run: _Run, chosen: Decision, filenames: list[str]) -> None:

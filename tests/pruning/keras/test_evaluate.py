@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from pruning.contract.errors import DatasetMismatch
 from pruning.contract.spec import Evaluation
-from pruning.keras.data import opened, ports
-from pruning.keras.evaluate import Scores, compare, evaluator, interval_of_ratio, key
-from pruning.keras.objective import Objective, resolve
+from pruning.keras.data import Labels, Samples, opened, ports
+from pruning.keras.evaluate import Scores, compare, evaluator, interval_of_ratio, key, some_outputs, total_loss
+from pruning.keras.heads import observed
+from pruning.keras.objective import Loss, Metric, Objective, resolve
 from tests.pruning.keras import small
 
 
@@ -108,3 +112,72 @@ def test_the_best_is_by_metric_then_by_loss() -> None:
     assert errors.metrics[0].label == "mean_absolute_error"
     lower = Scores(1, 1.0, {"mean_absolute_error": 0.1}, {})
     assert key(lower, errors) > key(Scores(1, 1.0, {"mean_absolute_error": 0.2}, {}), errors)
+    counted = replace(objective, metrics=(Metric("fp", "false_positives", 0),))
+    assert key(Scores(1, 0.3, {"fp": 1.0}, {}), counted) > key(Scores(1, 0.4, {"fp": 9.0}, {}), counted)
+
+
+def test_options_of_compiled_metrics_are_those_of_keras() -> None:
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+    m = keras.metrics
+    metrics = [
+        m.Precision(thresholds=0.3, name="p"),
+        m.Recall(thresholds=[0.35], name="r"),
+        m.Precision(class_id=1, name="p1"),
+        m.Recall(top_k=2, name="r2"),
+        m.BinaryAccuracy(threshold=0.0, name="none"),
+        m.Accuracy(name="equal"),
+        m.F1Score(average="macro", name="f1"),
+        m.CategoricalCrossentropy(label_smoothing=0.2, name="smooth"),
+        m.MeanMetricWrapper(keras.losses.huber, delta=0.1, name="near"),
+        "AUC",
+    ]
+    model.compile(loss=keras.losses.CategoricalFocalCrossentropy(gamma=0.0), metrics=metrics)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(70, 4)), np.eye(3)[rng.integers(0, 3, 70)]
+    expected = model.evaluate(x, y, verbose=0, batch_size=70)
+    scores, objective = judged(model, x, y, "softmax")
+    assert [scores.loss, *scores.metrics.values()] == pytest.approx(expected, rel=1e-5)
+    assert (list(scores.metrics)[:3], objective.left_out) == (["p", "r", "p1"], ())
+
+
+def masked() -> tuple[keras.Model, Any, Any]:
+    keras.utils.set_random_seed(4)
+    layers = [keras.layers.Embedding(6, 4, mask_zero=True), keras.layers.Dense(3, activation="softmax")]
+    model = keras.Sequential([keras.Input((5,), dtype="int32"), *layers])
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    rng = np.random.default_rng(0)
+    return model, rng.integers(0, 6, (40, 5)) * (rng.random((40, 5)) < 0.6), rng.integers(0, 3, (40, 5))
+
+
+def test_masked_steps_are_left_out_as_in_keras() -> None:
+    model, x, y = masked()
+    scores, objective = judged(model, x, y, "softmax")
+    loss, accuracy = model.evaluate(x, y, verbose=0, batch_size=40)
+    assert (scores.loss, scores.metrics["accuracy"]) == pytest.approx((loss, accuracy), rel=1e-5)
+    in_training = total_loss(objective, [y], [model(tf.constant(x), training=True)])
+    assert float(tf.reduce_mean(in_training)) == pytest.approx(loss, rel=1e-5)
+    assert compare(scores, None, scores, objective).metrics["accuracy"].interval == (1.0, 1.0)
+
+
+def test_probabilities_are_seen_whatever_layers_make_them() -> None:
+    layers = keras.layers
+    inputs = keras.Input((2, 4))
+    spread = layers.TimeDistributed(layers.Dense(3, activation="softmax"))(inputs)
+    mean = layers.Average()([layers.Dense(3, activation="softmax")(inputs) for _ in range(2)])
+    one = layers.Maximum()([layers.Dense(1, activation="sigmoid")(inputs) for _ in range(2)])
+    model = keras.Model(inputs, [spread, mean, one, layers.Dense(3)(inputs), layers.Softmax()(mean)])
+    x = np.random.default_rng(0).normal(size=(20, 2, 4)) * 3
+    with opened({"x_test": x}, model) as dataset:
+        outputs = some_outputs(model, dataset.split("test"))
+    found = observed((None, None, None, None, "softmax"), outputs)
+    assert found == ("softmax", "softmax", "probabilities", None, "softmax")
+
+
+def test_what_keras_cannot_compute_is_said_in_a_sentence() -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+    labels = Labels(np.ones((5, 2)), "dense", "y_test")
+    samples = Samples("test", (np.ones((5, 4)),), (labels,), ("float32",))
+    objective = Objective((Loss("categorical_crossentropy"),), (1.0,), (), "request")
+    with pytest.raises(DatasetMismatch, match=r"cannot compute the test data: .*shape"):
+        evaluator(model, objective, samples)(samples, 5)

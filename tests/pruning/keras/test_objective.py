@@ -110,3 +110,30 @@ def test_what_does_not_go_together_is_refused() -> None:
         objective([0, 2], (1,), "sigmoid", loss="binary_crossentropy")
     with pytest.raises(InvalidSpec, match="metric precision"):
         objective(SPARSE, metrics=["precision"])
+
+
+def test_a_loss_keeps_the_options_that_are_zero_and_one_of_whole_batches_is_refused() -> None:
+    focal = {"class_name": "CategoricalFocalCrossentropy", "config": {"gamma": 0.0, "alpha": 0.5, "name": "focal"}}
+    assert objective(ONE_HOT, compiled={"loss": focal}).losses[0].options == {"gamma": 0.0, "alpha": 0.5}
+    with pytest.raises(InvalidSpec, match="loss dice compares a batch as a whole"):
+        objective(ONE_HOT, compiled={"loss": {"class_name": "Dice", "config": {"axis": None}}})
+    with pytest.raises(InvalidSpec, match="Keras cannot compute loss huber"):
+        objective(ONE_HOT, compiled={"loss": {"class_name": "Huber", "config": {"delta": "wide"}}})
+
+
+def test_compiled_metrics_that_class_labels_do_not_go_with_are_left_out_by_name() -> None:
+    metrics = ["AUC", {"class_name": "F1Score", "config": {"name": "f1"}}, "accuracy"]
+    found = objective(SPARSE, compiled={"metrics": metrics})
+    assert [metric.label for metric in found.metrics] == ["accuracy"]
+    assert [sentence.split(" cannot")[0] for sentence in found.left_out] == ["metric AUC", "metric f1"]
+    found = objective(ONE_HOT, compiled={"metrics": [metrics[1], {"class_name": "Mine", "module": "mine"}, "mae"]})
+    assert [metric.label for metric in found.metrics] == ["mae"]
+    assert "(3,) values instead of one number" in found.left_out[0]
+    assert len(found.left_out) == 2
+    assert [metric.label for metric in objective(SPARSE, compiled={"metrics": ["AUC"]}).metrics] == ["accuracy"]
+
+
+def test_an_output_known_to_hold_probabilities_takes_no_logits() -> None:
+    assert objective([0, 1], (1,), "probabilities").losses[0].options == {}
+    assert objective(SPARSE, activation="probabilities", loss="categorical_crossentropy").losses[0].options == {}
+    assert objective([0.5, 0.25], (1,), "probabilities").losses[0].name == "mean_squared_error"

@@ -255,7 +255,7 @@ def test_bad_data_fails_by_name(bench: Bench, change: Any, error: type[SecateurE
     change(arrays)
     bench.save(arrays)
     with pytest.raises(error, match=words):
-        bench.prune(HALF)
+        bench.prune(HALF, recovery=[FINE_TUNE])
     assert bench.produced() == []
 
 
@@ -281,6 +281,20 @@ def test_an_original_at_chance_is_said_so(bench: Bench) -> None:
     bench.save(arrays)
     result = bench.prune(HALF, recovery=[])
     assert "original_at_chance" in [warning.code for warning in result.warnings]
+
+
+def test_a_test_split_alone_is_judged_without_stages_and_says_what_is_left_out(bench: Bench) -> None:
+    model = small.residual()
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["AUC", "accuracy"])
+    pipeline.normalize(model, bench.folder / "model.keras")
+    bench.save({name: array for name, array in small.splits().items() if name.endswith("test")})
+    result = bench.prune(HALF)
+    assert result.stages == []
+    assert result.recovery is not None
+    assert result.recovery.metrics == ["accuracy"]
+    left_out = [warning.detail for warning in result.warnings if warning.code == "metric_left_out"]
+    assert len(left_out) == 1
+    assert left_out[0].startswith("metric AUC cannot be computed")
 
 
 def test_inspection_saves_again_and_describes(tmp_path: Path) -> None:
