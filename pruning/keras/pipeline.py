@@ -169,15 +169,15 @@ def _load(request: PruneRequest, emit: Emit, stack: ExitStack) -> _Run:
 
 
 def _splits(dataset: Dataset, spec: Spec) -> dict[Split, Samples]:
-    """The splits that the run reads: train for the stages, validation and test for the report where they are there."""
+    """All splits that are there, each checked: bad data fail the job also where no stage would read them."""
     stages = spec.recovery if spec.recovery != "auto" else []
     needed: list[Split] = ["train"] if stages else []
     if any(recover.needs_labels(stage) for stage in stages):
         if not dataset.has_labels:
             raise DatasetMismatch("fine-tuning needs labels, the data have none (y_train, y_validation)")
         needed.append("validation")
-    optional: list[Split] = [name for name in SPLITS if name != "train" and dataset.has(name)]
-    return {name: dataset.split(name) for name in dict.fromkeys([*needed, *optional])}
+    there: list[Split] = [name for name in SPLITS if dataset.has(name)]
+    return {name: dataset.split(name) for name in dict.fromkeys([*needed, *there])}
 
 
 def _verify(run: _Run, chosen: Decision, cut: Archive) -> Verification:

@@ -259,6 +259,14 @@ def test_bad_data_fails_by_name(bench: Bench, change: Any, error: type[SecateurE
     assert bench.produced() == []
 
 
+def test_bad_data_fails_also_where_no_stage_reads_it(bench: Bench) -> None:
+    arrays = small.splits()
+    arrays["y_train"][5] = 9
+    bench.save(arrays)
+    with pytest.raises(DatasetMismatch, match="label 9 at index 5"):
+        bench.prune(HALF, recovery=[])
+
+
 def test_specs_that_do_not_fit_the_model(bench: Bench) -> None:
     with pytest.raises(DatasetRequired, match="fine_tune"):
         bench.prune(HALF, data=False, recovery=[FINE_TUNE])
