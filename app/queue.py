@@ -2,19 +2,22 @@
 
 A message is a nudge that carries an id; losing one costs time, never work (`app.jobs.states.stale`). Hence it is
 acknowledged early, has no result, is not retried in a request, and a failed publish is only logged.
+
+Celery and Kombu are imported by the first call that needs them: they are a seventh of what the API loads at its start.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from celery import Celery
-from kombu import Connection, Exchange, Queue, pools
-from kombu.transport import TRANSPORT_ALIASES
 
 from app.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from celery import Celery
+    from kombu import Connection, Queue
 
 RUN_JOB = "secateur.run_job"
 INSPECT_MODEL = "secateur.inspect_model"
@@ -22,7 +25,6 @@ INSPECT_MODEL = "secateur.inspect_model"
 WORKER_ARGUMENTS = ("--pool=threads", "--without-gossip", "--without-mingle", "--without-heartbeat")
 PUBLISH_SECONDS = 2
 
-TRANSPORT_ALIASES["filesystem"] = "app.folder_broker:Transport"
 _log = structlog.get_logger(__name__)
 
 
@@ -53,6 +55,8 @@ def depth(queue: str) -> int | None:
 
 def disconnect() -> None:
     """Close the connections that announcements of this process used."""
+    from kombu import pools
+
     pools.reset()
     _publisher.cache_clear()
     _celery_app.cache_clear()
@@ -74,6 +78,9 @@ def transport_options(settings: Settings, connect_seconds: float = 5) -> dict[st
 
 @lru_cache(maxsize=4)
 def _celery_app(settings: Settings) -> Celery:
+    from celery import Celery
+
+    _use_folder_broker()
     app = Celery("secateur", set_as_current=False)
     app.conf.update(
         broker_url=settings.broker_url.get_secret_value(),
@@ -111,17 +118,30 @@ def _celery_app(settings: Settings) -> Celery:
 @lru_cache(maxsize=4)
 def _publisher(settings: Settings) -> Connection:
     """A connection that gives up soon: a request waits for it."""
+    from kombu import Connection
+
+    _use_folder_broker()
     seconds = PUBLISH_SECONDS / 2
     options = transport_options(settings, seconds) | {"socket_timeout": seconds, "max_retries": 0}
     return Connection(settings.broker_url.get_secret_value(), transport_options=options)
 
 
+def _use_folder_broker() -> None:
+    from kombu.transport import TRANSPORT_ALIASES
+
+    TRANSPORT_ALIASES["filesystem"] = "app.folder_broker:Transport"
+
+
 def _queue(name: str) -> Queue:
+    from kombu import Exchange, Queue
+
     # The unnamed exchange needs no table of bindings, which on a folder would be one more file to race for.
     return Queue(name, exchange=Exchange(""), routing_key=name)
 
 
 def _enqueue(task: str, id: str, queue: str) -> bool:
+    from kombu import pools
+
     settings = get_settings()
     try:
         with pools.producers[_publisher(settings)].acquire(block=True, timeout=PUBLISH_SECONDS) as producer:
