@@ -49,7 +49,7 @@ def test_random_graphs(data: st.DataObject) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
-@settings(max_examples=1000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_many_random_graphs(data: st.DataObject) -> None:
     with equivalence.double():
