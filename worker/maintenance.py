@@ -26,6 +26,7 @@ from app.settings import Settings
 from app.storage import get_storage
 from app.tables import Artifact, Dataset, IdempotencyKey, Model
 from worker import scratch
+from worker.spawn import ZygoteGone
 from worker.supervise import Supervisor, announce
 
 MOST_ANNOUNCED = 100
@@ -65,7 +66,8 @@ class Maintenance:
         settings, me = self._settings, self._supervisor.worker_id
         scratch.sweep(settings.scratch_dir)
         if self._supervisor.sandbox is None and self._supervisor.zygote.wait_ready(0):
-            self._supervisor.probe()
+            with suppress(ZygoteGone):
+                self._supervisor.probe()
         sandbox = self._supervisor.sandbox
         with db.write() as session:
             workers.beat(
@@ -78,9 +80,8 @@ class Maintenance:
             )
             leads = workers.acquire(session, "maintenance", me, max(3 * settings.sweep_seconds, 10.0))
         if leads:
-            sweep_rows(settings, self._announce_after)
-            self._announce_after = settings.republish_seconds
-            self._sweep_files()
+            _attempt(self._sweep_rows)
+            _attempt(self._sweep_files)
 
     def inspect_waiting(self) -> None:
         """Inspect an upload that has waited for longer than a free thread would have let it wait."""
@@ -97,6 +98,10 @@ class Maintenance:
                 return
             self._supervisor.inspect(id)
 
+    def _sweep_rows(self) -> None:
+        sweep_rows(self._settings, self._announce_after)
+        self._announce_after = self._settings.republish_seconds
+
     def _sweep_files(self) -> None:
         settings = self._settings
         get_storage().sweep(settings.temporary_seconds)
@@ -108,12 +113,16 @@ class Maintenance:
 
     def _again(self, seconds: float, action: Callable[[], None]) -> None:
         while True:
-            try:
-                action()
-            except Exception:  # the database may be away; the next round is soon
-                _log.exception("maintenance_failed", action=action.__name__)
+            _attempt(action)
             if self._supervisor.stopping.wait(seconds):
                 return
+
+
+def _attempt(action: Callable[[], None]) -> None:
+    try:
+        action()
+    except Exception:  # the database may be away, and nothing else need wait for it; the next round is soon
+        _log.exception("maintenance_failed", action=action.__name__)
 
 
 def sweep_rows(settings: Settings, announce_after: float) -> None:

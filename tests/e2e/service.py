@@ -30,7 +30,8 @@ class Service:
     def __init__(self, folder: Path, **variables: str) -> None:
         self.folder = folder
         self._log = folder.parent / f"{folder.name}.log"
-        chosen = {"DATA_DIR": str(folder), "PORT": "0", "LEASE_SECONDS": "2", "SWEEP_SECONDS": "0.5", **variables}
+        chosen = {"DATA_DIR": str(folder), "PORT": "0", "LEASE_SECONDS": "2", "SWEEP_SECONDS": "0.5"}
+        chosen |= {"TEMPORARY_SECONDS": "1", **variables}
         plain = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")}
         self.environment = {
             **plain,
