@@ -106,6 +106,7 @@ def test_a_message_that_is_lost_costs_time_and_no_job(embedded_service: Uploads)
     expect_all_succeeded(uploads, [busy, lost])
 
 
+@pytest.mark.slow
 def test_a_second_worker_shares_the_jobs(embedded_service: Uploads) -> None:
     uploads, service = embedded_service, embedded_service.service
     with subprocess.Popen(
