@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete as delete_rows
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from app import ids
+from app import ids, rows
 from app.db import now
 from app.jobs import events
 from app.jobs.states import FINISHED, Moved
 from app.paging import Filter, Page, page_of
-from app.tables import Artifact, Job, Label
+from app.tables import Artifact, Job
 from pruning.contract.errors import Conflict, NotFound
 
 
@@ -53,9 +52,7 @@ def add(
         published_at=now(),
         queue_deadline=now(queue_seconds),
     )
-    session.add(job)
-    session.add_all(Label(key=key, value=value, resource_id=id) for key, value in job.labels.items())
-    session.flush()
+    rows.add(session, job)
     events.append(session, id, "state", "queued")
     session.refresh(job)
     return job
@@ -63,11 +60,7 @@ def add(
 
 def get(session: Session, id: str, *, lock: bool = False) -> Job:
     """The job as it is now. `lock`: keep it so until the transaction ends. Raises `NotFound`."""
-    query = select(Job).where(Job.id == id).execution_options(populate_existing=True)
-    job = session.scalars(query.with_for_update() if lock else query).one_or_none()
-    if job is None:
-        raise NotFound(f"there is no job {id}")
-    return job
+    return rows.get(session, Job, id, "exclusive" if lock else None)
 
 
 def version(session: Session, id: str) -> tuple[int, str]:
@@ -104,6 +97,5 @@ def delete(session: Session, id: str) -> Sequence[str]:
     if job.state not in FINISHED:
         raise Conflict(f"job {id} is {job.state}: cancel it first")
     blobs = session.scalars(select(Artifact.sha256).where(Artifact.job_id == id).distinct()).all()
-    session.execute(delete_rows(Label).where(Label.resource_id == id))
-    session.execute(delete_rows(Job).where(Job.id == id))
+    rows.remove(session, job)
     return blobs

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete as delete_rows
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app import ids
+from app import ids, rows
 from app.db import now
 from app.jobs import repository as jobs
 from app.paging import Filter, Page, page_of
-from app.tables import Label, Model
-from pruning.contract.errors import Conflict, NotFound
+from app.tables import Model
+from pruning.contract.errors import Conflict
 
 
 def add(
@@ -31,8 +29,6 @@ def add(
 ) -> tuple[Model, bool]:
     """The model with these bytes and whether it is new; one that was there keeps its name and labels."""
     key = f"{sha256}:{architecture_sha256 or ''}"
-    if (found := _by_content(session, key)) is not None:
-        return found, False
     id = ids.new("mdl")
     model = Model(
         id=id,
@@ -50,28 +46,14 @@ def add(
         updated_at=now(),
         published_at=now(),
     )
-    try:
-        with session.begin_nested():
-            session.add(model)
-    except IntegrityError:
-        # Another upload of the same bytes committed in between (PostgreSQL; SQLite has one writer at a time).
-        found = _by_content(session, key)
-        if found is None:
-            raise
-        return found, False
-    session.add_all(Label(key=key, value=value, resource_id=id) for key, value in model.labels.items())
-    session.flush()
+    model, is_new = rows.add_once(session, model, lambda: _by_content(session, key))
     session.refresh(model)
-    return model, True
+    return model, is_new
 
 
 def get(session: Session, id: str, *, lock: bool = False) -> Model:
     """The model as it is now. `lock`: it cannot be deleted until the transaction ends. Raises `NotFound`."""
-    query = select(Model).where(Model.id == id).execution_options(populate_existing=True)
-    model = session.scalars(query.with_for_update(read=True) if lock else query).one_or_none()
-    if model is None:
-        raise NotFound(f"there is no model {id}")
-    return model
+    return rows.get(session, Model, id, "shared" if lock else None)
 
 
 def page(session: Session, wanted: Filter) -> Page[Model]:
@@ -84,14 +66,10 @@ def delete(session: Session, id: str) -> Sequence[str]:
 
     Raises `NotFound`, and `Conflict` while a job that is not finished needs it.
     """
-    query = select(Model).where(Model.id == id).with_for_update()
-    model = session.scalars(query).one_or_none()
-    if model is None:
-        raise NotFound(f"there is no model {id}")
+    model = rows.get(session, Model, id, "exclusive")
     if jobs.unfinished(session, model_id=id):
         raise Conflict(f"model {id} is needed by a job that is not finished: cancel it or wait for it")
-    session.execute(delete_rows(Label).where(Label.resource_id == id))
-    session.execute(delete_rows(Model).where(Model.id == id))
+    rows.remove(session, model)
     blobs = (model.sha256, model.architecture_sha256, model.normalized_sha256)
     return [blob for blob in blobs if blob is not None]
 
