@@ -42,11 +42,11 @@ def layer(class_name: str, module: str | None = "keras.layers", **config: Any) -
 
 
 def archive(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
-    """A zip archive."""
+    """A zip archive, the same bytes at any time of day."""
     target = io.BytesIO()
-    with zipfile.ZipFile(target, "w", compression) as made:
+    with zipfile.ZipFile(target, "w") as made:
         for name, content in members.items():
-            made.writestr(name, content)
+            made.writestr(zipfile.ZipInfo(name), content, compression)
     return target.getvalue()
 
 
