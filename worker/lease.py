@@ -9,6 +9,7 @@ from typing import Generic
 import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from app import db
 from app.jobs import states
@@ -61,7 +62,7 @@ class Lease(Generic[Row]):
 
     def on_news(self, line: Progress | Sandboxed) -> None:
         """Keep the newest progress; `check` writes it, a few times a second."""
-        if isinstance(line, Progress):
+        if isinstance(line, Progress) and self._kind is JOBS:
             self._news = self._last = line
             if line.phase != self._written:
                 self._write_at = 0.0
@@ -71,8 +72,8 @@ class Lease(Generic[Row]):
         try:
             with db.write() as session:
                 states.renew(session, self._kind, self._claim.id, self._claim.token, self._seconds)
-            if self._last is not None:
-                self._write(self._last.model_copy(update={"completed": self._last.total}))
+                if self._last is not None:
+                    self._record(session, self._last.model_copy(update={"completed": self._last.total}))
         except SQLAlchemyError as error:  # storing the result will tell whether the row is still ours
             _log.warning("database_unreachable", id=self._claim.id, error=type(error).__name__)
 
@@ -91,8 +92,9 @@ class Lease(Generic[Row]):
     def _write(self, news: Progress) -> None:
         self._news, self._written = None, news.phase
         self._write_at = time.monotonic() + PROGRESS_SECONDS
-        if self._kind is not JOBS:
-            return
-        figures = {"completed": news.completed, "total": news.total, "unit": news.unit}
         with db.write() as session:
-            states.progress(session, self._claim.id, self._claim.token, news.phase, figures, news.detail or None)
+            self._record(session, news)
+
+    def _record(self, session: Session, news: Progress) -> None:
+        figures = {"completed": news.completed, "total": news.total, "unit": news.unit}
+        states.progress(session, self._claim.id, self._claim.token, news.phase, figures, news.detail or None)

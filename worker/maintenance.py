@@ -129,6 +129,9 @@ def sweep_rows(settings: Settings, announce_after: float) -> None:
     """Requeue rows whose lease ended, fail those that waited too long, announce what waits again, forget the old."""
     moved: list[tuple[Kind[Any], Moved]] = []
     with db.write() as session:
+        # Keys before jobs, in the order in which a request locks them.
+        session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < now(-settings.idempotency_seconds)))
+        workers.forget(session, silent_seconds=settings.worker_seconds)
         moved += [(JOBS, it) for it in states.expire(session, JOBS, settings.max_attempts)]
         moved += [(MODELS, it) for it in states.expire(session, MODELS, settings.max_attempts)]
         states.overdue(session, JOBS)
@@ -136,9 +139,6 @@ def sweep_rows(settings: Settings, announce_after: float) -> None:
     for kind, it in waiting:
         announce(kind, it.id, it.queue)
     _announce_forgotten(announce_after)
-    with db.write() as session:
-        session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < now(-settings.idempotency_seconds)))
-        workers.forget(session, silent_seconds=settings.worker_seconds)
 
 
 def _announce_forgotten(announce_after: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -20,13 +19,15 @@ from sqlalchemy.orm import Session
 
 from app import db, ids, queue
 from app.artifacts import repository as artifacts
+from app.datasets import repository as datasets
 from app.jobs import repository as jobs
 from app.jobs import states
-from app.jobs.states import JOBS, MODELS, Claim, Kind, Row
+from app.jobs.states import JOBS, MODELS, Claim, Kind, Moved, Row
+from app.models import repository as models
 from app.settings import Settings
 from app.storage import Staged, get_storage
-from app.tables import Dataset, Job, Model
-from pruning.contract.errors import NotFound, SecateurError, WorkerLost, from_body
+from app.tables import Job, Model
+from pruning.contract.errors import SecateurError, WorkerLost
 from pruning.contract.progress import Failed, Inspected, Produced, Progress, Pruned, Sandboxed
 from pruning.contract.request import InspectRequest, PruneRequest
 from pruning.contract.spec import Spec
@@ -38,7 +39,6 @@ from worker.scratch import BadFile, JobFolder, Scratch
 from worker.spawn import Zygote, ZygoteGone
 from worker.watch import Ending, Final, watch
 
-_ZYGOTE_SECONDS = 60.0
 _log = structlog.get_logger(__name__)
 
 
@@ -89,10 +89,6 @@ class Supervisor:
     def inspect(self, model_id: str) -> None:
         """Inspect an uploaded model; the jobs that wait for it are announced when it is ready."""
         self._work(MODELS, model_id, self._model_task)
-        with db.read() as session:
-            waiting = jobs.waiting_for(session, model_id)
-        for job in waiting:
-            queue.enqueue_job(job.id, job.queue)
 
     def probe(self) -> None:
         """Learn the level of isolation that children reach, from one that is asked for nothing."""
@@ -161,12 +157,8 @@ class Supervisor:
     def _job_task(self, claim: Claim[Job], folder: JobFolder) -> Task:
         job = claim.row
         with db.read() as session:
-            model = session.get(Model, job.model_id)
-            dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
-        if model is None or (job.dataset_id and dataset is None):
-            raise NotFound("the model or the data set of this job was deleted")
-        if model.problem is not None:
-            raise from_body(model.problem)
+            model = models.get(session, job.model_id)
+            dataset = datasets.get(session, job.dataset_id) if job.dataset_id else None
         if model.normalized_sha256 is None:
             raise SecateurError("the model of this job was never saved by this service's Keras")
         storage = get_storage()
@@ -203,7 +195,10 @@ class Supervisor:
         return Task(request, (str(stored),), settings.inspect_seconds, settings.inspect_memory_bytes, Inspected)
 
     def _settle(self, kind: Kind[Row], claim: Claim[Row], end: Outcome, ending: Ending, folder: JobFolder) -> None:
-        """Write the outcome; a database that is away is tried for one lease, then the row is the sweep's."""
+        """Write the outcome; a database that is away is tried for one lease, then the row is the sweep's.
+
+        Raises no `OperationalError`: an outcome that could not be written must not be followed by another.
+        """
         last = time.monotonic() + self._settings.lease_seconds
         while True:
             try:
@@ -211,7 +206,8 @@ class Supervisor:
                 return
             except OperationalError:
                 if time.monotonic() >= last:
-                    raise
+                    _log.exception("outcome_not_written", id=claim.id)
+                    return
                 _log.warning("database_unreachable", id=claim.id)
                 time.sleep(1.0)
 
@@ -240,11 +236,14 @@ class Supervisor:
             except (SecateurError, BadFile) as error:
                 known = error if isinstance(error, SecateurError) else SecateurError(f"the engine left {error}")
                 end, stored = outcome.failed(known), []
+            waiting: list[Moved] = []
             with db.write() as session:
                 if kind is JOBS:
                     _finish_job(session, claim, end, ending, stored)
                 else:
-                    _finish_model(session, claim, end, ending, stored)
+                    waiting = _finish_model(session, claim, end, ending, stored)
+        for job in waiting:
+            announce(JOBS, job.id, job.queue)
 
 
 def announce(kind: Kind[Any], id: str, name: str) -> None:
@@ -286,15 +285,18 @@ def _finish_job(session: Session, claim: Claim[Any], end: Outcome, ending: Endin
         )
 
 
-def _finish_model(session: Session, claim: Claim[Any], end: Outcome, ending: Ending, stored: list[Stored]) -> None:
+def _finish_model(
+    session: Session, claim: Claim[Any], end: Outcome, ending: Ending, stored: list[Stored]
+) -> list[Moved]:
+    """The jobs that may run now."""
     normalized = next((file for file in stored if file.produced.kind == "normalized"), None)
     if end.state == "succeeded" and normalized is None:
         end = outcome.failed(SecateurError("the engine's process left no model that was saved again"))
     if end.state != "succeeded" or normalized is None:
         states.finish(session, MODELS, claim.id, claim.token, "rejected", error=end.error)
-        return
+        return []
     assert isinstance(ending.final, Inspected)
-    if states.finish(
+    if not states.finish(
         session,
         MODELS,
         claim.id,
@@ -304,7 +306,9 @@ def _finish_model(session: Session, claim: Claim[Any], end: Outcome, ending: End
         normalized_sha256=normalized.staged.sha256,
         normalized_bytes=normalized.staged.size_bytes,
     ):
-        artifacts.keep(session, get_storage(), normalized.staged)
+        return []
+    artifacts.keep(session, get_storage(), normalized.staged)
+    return jobs.waiting_for(session, claim.id)
 
 
 def _with_artifact_ids(error: dict[str, Any] | None, stored: list[Stored]) -> dict[str, Any] | None:
@@ -312,4 +316,4 @@ def _with_artifact_ids(error: dict[str, Any] | None, stored: list[Stored]) -> di
     if error is None or "nearest" not in error:
         return error
     ids_by_name = {file.produced.filename: file.id for file in stored}
-    return {**json.loads(json.dumps(error)), "nearest": ids_by_name.get(error["nearest"])}
+    return {**error, "nearest": ids_by_name.get(error["nearest"])}
