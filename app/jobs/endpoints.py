@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
@@ -84,16 +83,11 @@ def _job(request: Request, id: str) -> Response:
 
 async def _until_changed(request: Request, id: str, seconds: float) -> None:
     """Wait until the state is another, for a client that knows the present one."""
-    end = time.monotonic() + seconds
     version, state = await run_in_threadpool(_version, id)
     given = request.headers.get("if-none-match")
     if state in FINISHED or (given is not None and not caching.is_known(request, _etag(id, version))):
         return
-    now = state
-    while now == state and (left := end - time.monotonic()) > 0:
-        if not await request.app.state.watch.changed(id, version, left):
-            return
-        version, now = await run_in_threadpool(_version, id)
+    await request.app.state.watch.changed(id, state, seconds)
 
 
 def _version(id: str) -> tuple[int, str]:
@@ -133,13 +127,10 @@ def clone(id: str, overrides: OptionalBody, key: OptionalKey) -> Response:
 @router.get("/{id}/artifacts", responses={200: {"model": Artifacts}, **declared(404)})
 def list_artifacts(id: str) -> Response:
     """The files that a job made."""
-    return JSONResponse({"items": _artifacts(ids.check("job", id)), "next_cursor": None})
-
-
-def _artifacts(id: str) -> list[dict[str, Any]]:
     with db.read() as session:
-        repository.version(session, id)
-        return [artifact_view(artifact) for artifact in artifacts.of_job(session, id)]
+        repository.version(session, ids.check("job", id))
+        found = artifacts.of_job(session, id)
+    return JSONResponse({"items": [artifact_view(artifact) for artifact in found], "next_cursor": None})
 
 
 @router.get(
@@ -190,9 +181,10 @@ def report(request: Request, id: str) -> Response:
     """All of a finished job, with its artifacts: JSON, or one page that needs nothing beside itself (`text/html`)."""
     with db.read() as session:
         job = repository.get(session, ids.check("job", id))
+        made = artifacts.of_job(session, id)
     if job.state not in FINISHED:
         raise JobNotFinished(f"job {id} is {job.state}: wait until it is {', '.join(FINISHED)}")
-    found = {**view(job), "artifacts": _artifacts(id)}
+    found = {**view(job), "artifacts": [artifact_view(artifact) for artifact in made]}
     if caching.prefers(request, "text/html"):
         return HTMLResponse(page_of_report.render(found), headers={**PAGE_HEADERS, "Vary": "Accept"})
     return JSONResponse(found, headers={"Vary": "Accept"})

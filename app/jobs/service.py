@@ -33,7 +33,6 @@ from pruning.contract.errors import (
     TargetOutOfRange,
     from_body,
 )
-from pruning.contract.inspection import Inspection
 from pruning.contract.spec import LayerRule, Spec, needs_data, resolve
 
 # Parts of a spec that are one of several methods: another method takes none of the former one's parameters.
@@ -180,9 +179,9 @@ def _lacks(index: int, stage: str, needed: str, data: DatasetDescription) -> Dat
 
 def _check_model(spec: Spec, model: Model) -> None:
     """What a known inspection shows wrong. Raises `LayerNotFound`, `TargetOutOfRange`, `ContradictorySpec`."""
-    if model.inspection is None:
+    if model.inspection is None or not spec.pruning.layers:
         return
-    widths = {layer.name: layer.width for layer in Inspection.model_validate(model.inspection).layers}
+    widths = {layer["name"]: layer["width"] for layer in model.inspection["layers"]}
     for key, rule in spec.pruning.layers.items():
         found = [key] if key in widths else [name for name in widths if fnmatchcase(name, key)]
         if not found:

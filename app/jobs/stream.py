@@ -48,5 +48,4 @@ def _read(id: str, after: int) -> tuple[int, bool, list[Event]]:
     """Version first: an event that comes after it changes it again."""
     with db.read() as session:
         version, state = repository.version(session, id)
-    with db.read() as session:
         return version, state in FINISHED, list(events.page(session, id, after=after, limit=_PAGE))

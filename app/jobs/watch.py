@@ -24,24 +24,25 @@ class Watch:
     """One of each event loop. It reads only while somebody waits."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, dict[asyncio.Future[None], int]] = defaultdict(dict)
+        self._waiting: dict[str, dict[asyncio.Future[None], int | str]] = defaultdict(dict)
         self._reader: asyncio.Task[None] | None = None
 
-    async def changed(self, id: str, version: int, seconds: float) -> bool:
-        """Whether the job has another version, or is gone, before `seconds` are over."""
+    async def changed(self, id: str, seen: int | str, seconds: float) -> None:
+        """Wait until the job's version (a number) or state (a text) is no longer the one seen, or `seconds` are over.
+
+        A job that is gone has changed.
+        """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[id][future] = version
+        self._waiting[id][future] = seen
         if self._reader is None or self._reader.done():
             self._reader = asyncio.create_task(self._read())
         try:
-            await asyncio.wait_for(future, seconds)
-        except TimeoutError:
-            return False
+            with suppress(TimeoutError):
+                await asyncio.wait_for(future, seconds)
         finally:
             self._waiting[id].pop(future, None)
             if not self._waiting[id]:
                 del self._waiting[id]
-        return True
 
     async def close(self) -> None:
         """Stop reading."""
@@ -55,22 +56,23 @@ class Watch:
         while self._waiting:
             await asyncio.sleep(period)
             try:
-                versions = await run_in_threadpool(_versions, list(self._waiting))
+                present = await run_in_threadpool(_present, list(self._waiting))
             except SQLAlchemyError as error:
                 _log.warning("watch_failed", error=type(error).__name__)
                 period = _SLOW_PERIOD
                 continue
             period = _PERIOD
             for id, waiters in self._waiting.items():
-                for future, version in waiters.items():
-                    if versions.get(id) != version and not future.done():
+                for future, seen in waiters.items():
+                    if seen not in present.get(id, ()) and not future.done():
                         future.set_result(None)
 
 
-def _versions(ids: list[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _present(ids: list[str]) -> dict[str, tuple[int, str]]:
+    """Version and state of the jobs that are there."""
+    found: dict[str, tuple[int, str]] = {}
     with db.read() as session:
         for start in range(0, len(ids), _AT_ONCE):
-            query = select(Job.id, Job.version).where(Job.id.in_(ids[start : start + _AT_ONCE]))
-            found.update((row.id, row.version) for row in session.execute(query))
+            query = select(Job.id, Job.version, Job.state).where(Job.id.in_(ids[start : start + _AT_ONCE]))
+            found.update((row.id, (row.version, row.state)) for row in session.execute(query))
     return found

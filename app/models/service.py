@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from sqlalchemy.orm import Session
 
 from app import ids, queue
@@ -22,15 +24,16 @@ def add(upload: Upload, key: Key | None) -> Answer:
     Raises what `validation.check` does.
     """
     format = validation.check(upload.staged.path)
-    with get_storage().create() as architecture:
+    with ExitStack() as stack:
+        architecture = None
         if upload.architecture is not None:
             validation.parse(upload.architecture, "architecture")
+            architecture = stack.enter_context(get_storage().create())
             architecture.write(upload.architecture)
             architecture.flush()
         upload.staged.flush()
 
         def work(session: Session) -> Answer:
-            beside = _keep(session, architecture) if upload.architecture is not None else None
             model, is_new = repository.add(
                 session,
                 sha256=_keep(session, upload.staged),
@@ -40,11 +43,12 @@ def add(upload: Upload, key: Key | None) -> Answer:
                 filename=upload.filename,
                 name=upload.told.name,
                 labels=upload.told.labels,
-                architecture_sha256=beside,
+                architecture_sha256=_keep(session, architecture) if architecture else None,
             )
             return _answer(model, is_new)
 
-        content = digest(upload.staged.sha256, architecture.sha256, upload.told.name, upload.told.labels)
+        beside = architecture.sha256 if architecture else None
+        content = digest(upload.staged.sha256, beside, upload.told.name, upload.told.labels)
         return _announced(once(key, content, work))
 
 
