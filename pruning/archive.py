@@ -13,7 +13,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import h5py
@@ -63,7 +63,7 @@ def read(path: str | os.PathLike[str]) -> Archive:
     return Archive(config, metadata, arrays, names, assets, bfloat16)
 
 
-def write(path: str | os.PathLike[str] | io.BytesIO, archive: Archive) -> None:
+def write(path: str | os.PathLike[str] | io.RawIOBase, archive: Archive) -> None:
     """A `.keras` file that `keras.saving.load_model` opens. Equal archives give equal bytes."""
     with zipfile.ZipFile(path, "w") as target:
         members: list[tuple[str, bytes | memoryview]] = [
@@ -83,21 +83,24 @@ def write(path: str | os.PathLike[str] | io.BytesIO, archive: Archive) -> None:
 
 def size_bytes(archive: Archive) -> int:
     """The size of the file that `write` would make, in bytes."""
-    buffer = io.BytesIO()
-    write(buffer, archive)
-    return buffer.getbuffer().nbytes
+    sink = _Sink()
+    write(sink, archive)
+    return sink.length
 
 
 def without_optimizer(archive: Archive) -> Archive:
     """The archive without the optimizer's variables: it continues training from a fresh state."""
-    return Archive(
-        archive.config,
-        archive.metadata,
-        {path: array for path, array in archive.arrays.items() if not path.startswith("optimizer/")},
-        {path: name for path, name in archive.names.items() if path.split("/")[0] != "optimizer"},
-        archive.assets,
-        frozenset(path for path in archive.bfloat16 if not path.startswith("optimizer/")),
+    return replace(
+        archive,
+        arrays={path: array for path, array in archive.arrays.items() if not path.startswith("optimizer/")},
+        names={path: name for path, name in archive.names.items() if path.split("/")[0] != "optimizer"},
+        bfloat16=frozenset(path for path in archive.bfloat16 if not path.startswith("optimizer/")),
     )
+
+
+def replace_arrays(archive: Archive, arrays: Mapping[str, npt.NDArray[Any]]) -> Archive:
+    """The archive with other values for some of its arrays."""
+    return replace(archive, arrays=archive.arrays | dict(arrays))
 
 
 def _json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
@@ -123,31 +126,51 @@ def _weights(file: io.BufferedReader, archive: zipfile.ZipFile) -> memoryview:
     return view
 
 
-class _View(io.RawIOBase):
-    """A file over a part of the memory map, for h5py: it reads the headers through it, never the arrays."""
+class _Seekable(io.RawIOBase):
+    """A file of which a length and a position are known."""
 
-    def __init__(self, view: memoryview) -> None:
-        self._view, self._at = view, 0
-
-    def readable(self) -> bool:
-        return True
+    def __init__(self, length: int = 0) -> None:
+        self.length, self.at = length, 0
 
     def seekable(self) -> bool:
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._view)}[whence]
-        self._at = max(0, base + offset)
-        return self._at
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.length}[whence]
+        self.at = max(0, base + offset)
+        return self.at
 
     def tell(self) -> int:
-        return self._at
+        return self.at
+
+
+class _View(_Seekable):
+    """A file over a part of the memory map, for h5py: it reads the headers through it, never the arrays."""
+
+    def __init__(self, view: memoryview) -> None:
+        super().__init__(len(view))
+        self._view = view
+
+    def readable(self) -> bool:
+        return True
 
     def readinto(self, buffer: Any) -> int:
         target = memoryview(buffer).cast("B")
-        count = max(0, min(len(target), len(self._view) - self._at))
-        target[:count] = self._view[self._at : self._at + count]
-        self._at += count
+        count = max(0, min(len(target), self.length - self.at))
+        target[:count] = self._view[self.at : self.at + count]
+        self.at += count
+        return count
+
+
+class _Sink(_Seekable):
+    """A file that only counts what is written."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self.at += (count := len(memoryview(content).cast("B")))
+        self.length = max(self.length, self.at)
         return count
 
 
@@ -203,10 +226,3 @@ def _write_array(file: h5py.File, path: str, array: npt.NDArray[Any], *, bfloat1
     rounded = ((bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     dataset = file.create_dataset(path, data=rounded.view("V2").reshape(array.shape), track_times=False)
     dataset.attrs["dtype"] = "bfloat16"
-
-
-def replace_arrays(archive: Archive, arrays: Mapping[str, npt.NDArray[Any]]) -> Archive:
-    """The archive with other values for some of its arrays."""
-    return Archive(
-        archive.config, archive.metadata, archive.arrays | dict(arrays), archive.names, archive.assets, archive.bfloat16
-    )

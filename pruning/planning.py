@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,6 +33,11 @@ class Case:
     archive: Archive
     graph: Graph
     units: Units
+
+    @property
+    def vocabularies(self) -> tuple[int | None, ...]:
+        """For each input of the model how many indices it takes; None for one that takes numbers."""
+        return tuple(self.units.vocabularies.get(tensor) for tensor in self.graph.inputs)
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def decide(case: Case, scores: dict[str, Any], pruning: Pruning) -> Decision:
 def decision(case: Case, plan: Plan, scores: dict[str, Any], pruning: Pruning) -> Decision:
     """A plan with what it means for this model."""
     if plan.structure == "weight":
-        return Decision(plan, measures.NONE, masks.decode(plan), {})
+        return Decision(plan, measures.NONE, masks.decode(plan), measures.barriers(case.units))
     reasons = selection.kept_because(case.units, scores, pruning)
     return Decision(plan, surgery.removed_of(plan, case.units), {}, reasons)
 
@@ -125,13 +130,12 @@ def dry_run(request: PruneRequest) -> Result:
     case = study(read(request.model))
     chosen = decide(case, score(case, spec), spec.pruning)
     left = cut(case, chosen)
-    after_case = study(left) if chosen.plan.structure == "channel" else replace(case, archive=left)
     before = figures(case, Path(request.model).stat().st_size)
-    after = figures(after_case, archives.size_bytes(left))
+    after = figures(study(left), archives.size_bytes(left))
     return Result(
         measures=report(before, after, request.upload_bytes),
         removed=removed(case, chosen),
-        layers=measures.layers(case.units, left.arrays, chosen.removed, chosen.reasons or None),
+        layers=measures.layers(case.units, left.arrays, chosen.removed, chosen.reasons),
         warnings=foreseen(case, chosen, before, after),
         plan=chosen.plan,
     )

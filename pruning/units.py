@@ -48,7 +48,8 @@ class Units:
 
     `widths`: the ids on a layer's output axis: a user's index 7 is `widths[layer][7]`. `sizes`: the full shape of every
     array that is a weight of the model, each once. `scales`: arrays that are the gamma of a normalisation -> its layer.
-    `tensors`: the extents of every tensor of the graph.
+    `tensors`: the extents of every tensor of the graph. `vocabularies`: tensors that hold indices -> how many there
+    are.
     """
 
     count: int
@@ -63,6 +64,7 @@ class Units:
     resizes: tuple[Resize, ...]
     scales: dict[str, str]
     tensors: tuple[Value, ...]
+    vocabularies: dict[int, int]
 
 
 def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]]) -> Units:
@@ -96,6 +98,7 @@ def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]]) -> Units:
         resizes=tuple(replace(resize, value=final(resize.value)) for resize in trace.resizes.values()),
         scales=trace.scales,
         tensors=tuple(final(value) for value in tensors),
+        vocabularies=trace.vocabularies,
     )
 
 

@@ -6,7 +6,7 @@ One class per code. The engine raises them, the child sends them as JSON, the se
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NotRequired, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 
 class FieldError(TypedDict):
@@ -15,14 +15,6 @@ class FieldError(TypedDict):
     path: str
     code: str
     detail: str
-
-
-class ErrorBody(TypedDict):
-    """An error as it is stored on a job and sent over the wire."""
-
-    code: str
-    detail: str
-    errors: NotRequired[list[FieldError]]
 
 
 class SecateurError(Exception):
@@ -231,14 +223,8 @@ class ExportFailed(SecateurError):
     code, status = "export_failed", 500
 
 
-def _leaves(kind: type[SecateurError]) -> dict[str, type[SecateurError]]:
-    found = {kind.code: kind}
-    for child in kind.__subclasses__():
-        found |= _leaves(child)
-    return found
-
-
-BY_CODE: dict[str, type[SecateurError]] = _leaves(SecateurError)
+_KINDS: list[type[SecateurError]] = [SecateurError, *SecateurError.__subclasses__()]
+BY_CODE = {kind.code: kind for kind in _KINDS}
 
 
 def from_body(body: dict[str, Any]) -> SecateurError:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.contract.dataset import Array, DatasetDescription, Split, describe
+from pruning.contract.dataset import SPLITS, Array, DatasetDescription, Split, describe
 from pruning.contract.errors import DatasetMismatch, UnreadableFile
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -63,43 +63,51 @@ class Samples:
 
 
 class Dataset:
-    """Arrays by the names of API.md, read split by split and checked against a model when they are asked for."""
+    """Arrays by the names of API.md, read and checked against a model when they are asked for."""
 
     def __init__(self, arrays: Arrays, description: DatasetDescription, model: keras.Model) -> None:
         self._arrays = arrays
         self.description = description
         self._inputs, self._outputs = ports(model)
 
-    @property
-    def has_labels(self) -> bool:
-        return self.description.has_labels
-
-    def has(self, split: Split) -> bool:
-        return self.description.splits.get(split, 0) > 0
+    def splits(self) -> dict[Split, Samples]:
+        """Every split that is there, checked. Raises `DatasetMismatch` naming what does not fit."""
+        names = [name for name in SPLITS if self.description.splits.get(name, 0)]
+        if not self.description.split_from_all:
+            return {name: self._samples(name, *self._checked(f"_{name}")) for name in names}
+        inputs, labels = self._checked("")
+        rows = split_rows(self._strata(labels, len(inputs[0])))
+        return {
+            name: self._samples(
+                name,
+                [array[rows[name]] for array in inputs],
+                [Labels(label.values[rows[name]], label.kind, label.array) for label in labels],
+            )
+            for name in names
+        }
 
     def split(self, split: Split) -> Samples:
         """One split, checked. Raises `DatasetMismatch` naming what is missing or does not fit."""
-        if not self.has(split):
-            there = sorted(name for name, size in self.description.splits.items() if size)
-            raise DatasetMismatch(f"the data have no {split} split (x_{split}); they have {', '.join(there) or 'none'}")
-        inputs = [self._read("x", split, port, len(self._inputs)) for port in self._inputs]
+        require(self.description, split)
+        if self.description.split_from_all:
+            return self.splits()[split]
+        return self._samples(split, *self._checked(f"_{split}"))
+
+    def _samples(self, split: Split, inputs: Sequence[NDArray[Any]], labels: Sequence[Labels]) -> Samples:
+        return Samples(split, tuple(inputs), tuple(labels), tuple(port.dtype for port in self._inputs))
+
+    def _checked(self, ending: str) -> tuple[list[NDArray[Any]], list[Labels]]:
+        """Inputs and labels whose arrays' names end so (`_train`, or nothing for data to be split here)."""
+        inputs = [self._read(f"x{ending}", "input", port, len(self._inputs)) for port in self._inputs]
         for (name, array), port in zip(inputs, self._inputs, strict=True):
             check_input(name, array, port)
         labels: list[Labels] = []
-        if self.has_labels:
-            found = [self._read("y", split, port, len(self._outputs)) for port in self._outputs]
+        if self.description.has_labels:
+            found = [self._read(f"y{ending}", "output", port, len(self._outputs)) for port in self._outputs]
             labels = [check_labels(name, a, port) for (name, a), port in zip(found, self._outputs, strict=True)]
-        if self.description.split_from_all:
-            rows = split_rows(self._strata(labels, len(inputs[0][1])))[split]
-            inputs = [(name, array[rows]) for name, array in inputs]
-            labels = [Labels(label.values[rows], label.kind, label.array) for label in labels]
-        return Samples(
-            split, tuple(array for _, array in inputs), tuple(labels), tuple(port.dtype for port in self._inputs)
-        )
+        return [array for _, array in inputs], labels
 
-    def _read(self, role: str, split: Split, port: Port, ports: int) -> tuple[str, NDArray[Any]]:
-        base = role if self.description.split_from_all else f"{role}_{split}"
-        kind = "input" if role == "x" else "output"
+    def _read(self, base: str, kind: str, port: Port, ports: int) -> tuple[str, NDArray[Any]]:
         wanted = [f"{base}__{port.name}", *([base] if ports == 1 else [])]
         name = next((name for name in wanted if name in self._arrays), None)
         if name is None:
@@ -117,6 +125,13 @@ class Dataset:
             if values.size == count and (label.kind == "sparse" or np.issubdtype(values.dtype, np.integer)):
                 return values.reshape(-1)
         return np.zeros(count, np.int64)
+
+
+def require(description: DatasetDescription, split: Split) -> None:
+    """Raises `DatasetMismatch` where the data have not this split."""
+    if not description.splits.get(split, 0):
+        there = sorted(name for name, size in description.splits.items() if size)
+        raise DatasetMismatch(f"the data have no {split} split (x_{split}); they have {', '.join(there) or 'none'}")
 
 
 @contextmanager

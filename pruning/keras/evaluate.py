@@ -17,6 +17,7 @@ from pruning.contract.result import LossRecovery, MetricRecovery, SplitRecovery
 from pruning.keras import live
 from pruning.keras.data import Samples
 from pruning.keras.objective import BY_SAMPLE, Metric, Objective, streaming
+from pruning.keras.private import mask_of, with_mask
 
 Floats: TypeAlias = NDArray[np.float64]
 Columns: TypeAlias = Callable[..., list[Any]]
@@ -55,7 +56,7 @@ def evaluator(model: keras.Model, objective: Objective, like: Samples) -> Callab
                 loss, found, outputs, masks = step(inputs, labels)
                 for metric in objective.metrics:
                     if metric.label in streamed:
-                        output = _with_mask(outputs[metric.output], masks[metric.output])
+                        output = with_mask(outputs[metric.output], masks[metric.output])
                         streamed[metric.label].update_state(labels[metric.output], output)
             losses.append(loss.numpy())
             for label, values in found.items():
@@ -75,9 +76,7 @@ def evaluator(model: keras.Model, objective: Objective, like: Samples) -> Callab
     return score
 
 
-def compare(
-    original: Scores | None, pruned: Scores | None, recovered: Scores, objective: Objective, seed: int = 0
-) -> SplitRecovery:
+def compare(original: Scores, pruned: Scores, recovered: Scores, objective: Objective, seed: int = 0) -> SplitRecovery:
     """How much of the original is left on a split; R = L_orig / L_pruned, `ratio` with its interval.
 
     The interval is the 95 % percentile interval of a paired bootstrap over samples (1000 resamples); None for metrics
@@ -85,26 +84,25 @@ def compare(
     """
     metrics = {}
     for metric in objective.metrics:
-        base, now = (original.metrics[metric.label] if original else None), recovered.metrics[metric.label]
+        base, now = original.metrics[metric.label], recovered.metrics[metric.label]
         interval = None
-        if original is not None and metric.label in original.columns:
+        if metric.label in original.columns:
             interval = interval_of_ratio(
                 original.columns[metric.label], recovered.columns[metric.label], metric.name, seed
             )
         metrics[metric.label] = MetricRecovery(
             original=_finite(base),
-            pruned=_finite(pruned.metrics[metric.label]) if pruned else None,
+            pruned=_finite(pruned.metrics[metric.label]),
             recovered=_finite(now),
             ratio=_ratio(now, base),
             interval=interval,
         )
-    before = original.loss if original else None
     loss = LossRecovery(
-        original=_finite(before),
-        pruned=_finite(pruned.loss) if pruned else None,
+        original=_finite(original.loss),
+        pruned=_finite(pruned.loss),
         recovered=_finite(recovered.loss),
-        r_pruned=_ratio(before, pruned.loss) if pruned else None,
-        r_recovered=_ratio(before, recovered.loss),
+        r_pruned=_ratio(original.loss, pruned.loss),
+        r_recovered=_ratio(original.loss, recovered.loss),
     )
     return SplitRecovery(samples=recovered.samples, loss=loss, metrics=metrics)
 
@@ -161,7 +159,7 @@ def _step(model: keras.Model, objective: Objective, like: Samples) -> Callable[.
             for metric in objective.metrics
             if metric.entry is None
         }
-        return loss, columns, outputs, [_mask(output) for output in outputs]
+        return loss, columns, outputs, [mask_of(output) for output in outputs]
 
     return step  # type: ignore[no-any-return]
 
@@ -169,7 +167,7 @@ def _step(model: keras.Model, objective: Objective, like: Samples) -> Callable[.
 def outputs_of(model: keras.Model, inputs: list[Any], training: bool = False) -> list[Any]:
     """The model's outputs in float32, with the masks that Keras gave them."""
     found = live.call(model, inputs, training)
-    return [_with_mask(tf.cast(output, tf.float32), _mask(output)) for output in found]
+    return [with_mask(tf.cast(output, tf.float32), mask_of(output)) for output in found]
 
 
 def some_outputs(model: keras.Model, samples: Samples, count: int = 64) -> list[NDArray[Any]]:
@@ -195,16 +193,16 @@ def _loss_terms(objective: Objective, labels: list[Any], outputs: list[Any]) -> 
     found = []
     for loss, label, output in zip(objective.losses, labels, outputs, strict=True):
         values = loss.values(label, output)
-        found.append(_weighted(values, _mask(output), _mask(values)))
+        found.append(_weighted(values, mask_of(output), mask_of(values)))
     return found
 
 
 def _terms(metric: Metric, labels: Any, outputs: Any) -> list[Any]:
     """The terms of a metric, sample by sample; for a mean over a masked output the share that counts comes last."""
     values = _COLUMNS[metric.name](labels, outputs, **metric.options)
-    if metric.name in _MASKED and _mask(outputs) is not None:
-        return _weighted(values[0], _mask(outputs))
-    return [_per_sample(value) for value in values]
+    if metric.name in _MASKED and mask_of(outputs) is not None:
+        return _weighted(values[0], mask_of(outputs))
+    return [per_sample(value) for value in values]
 
 
 def _weighted(values: Any, *masks: Any) -> list[Any]:
@@ -215,17 +213,7 @@ def _weighted(values: Any, *masks: Any) -> list[Any]:
         if mask is not None and len(mask.shape) <= len(values.shape):
             missing = [1] * (len(values.shape) - len(mask.shape))
             weights *= tf.reshape(tf.cast(mask, tf.float32), tf.concat([tf.shape(mask), missing], 0))
-    return [_per_sample(tf.math.multiply_no_nan(values, weights)), _per_sample(weights)]
-
-
-def _mask(tensor: Any) -> Any:
-    return getattr(tensor, "_keras_mask", None)
-
-
-def _with_mask(tensor: Any, mask: Any) -> Any:
-    if mask is not None:
-        tensor._keras_mask = mask
-    return tensor
+    return [per_sample(tf.math.multiply_no_nan(values, weights)), per_sample(weights)]
 
 
 @contextmanager
@@ -241,7 +229,8 @@ def _computing(samples: Samples) -> Iterator[None]:
         ) from error
 
 
-def _per_sample(values: Any) -> Any:
+def per_sample(values: Any) -> Any:
+    """The mean of each sample in float32: (n, ...) -> (n,)."""
     values = tf.cast(values, tf.float32)
     return tf.reduce_mean(tf.reshape(values, (tf.shape(values)[0], -1)), axis=1)
 
@@ -285,8 +274,6 @@ def _combined(metric: str, means: Floats) -> Any:
     """The metric from the means of its terms: (..., terms) -> (...)."""
     if metric == "root_mean_squared_error":
         return np.sqrt(means[..., 0])
-    if metric in ("precision", "recall"):
-        return _ratio_of(means)
     return means[..., 0] if means.shape[-1] == 1 else _ratio_of(means)
 
 
@@ -296,11 +283,11 @@ def _ratio_of(means: Floats) -> Any:
         return np.where(means[..., 1] > 0, means[..., 0] / means[..., 1], 0.0)
 
 
-def _ratio(above: float | None, below: float | None) -> float | None:
-    if above is None or below is None or not np.isfinite([above, below]).all() or below == 0:
+def _ratio(above: float, below: float) -> float | None:
+    if not np.isfinite([above, below]).all() or below == 0:
         return None
     return float(above / below)
 
 
-def _finite(value: float | None) -> float | None:
-    return float(value) if value is not None and np.isfinite(value) else None
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

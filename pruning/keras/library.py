@@ -30,7 +30,14 @@ def inspect(path: PathLike, *, architecture: PathLike | Mapping[str, Any] | None
     `architecture`: JSON (a path, its text or the object) where the file holds weights only. Raises `SecateurError`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return _inspect(Path(path), Path(folder), architecture)
+        request = InspectRequest(
+            upload=str(path),
+            format="h5" if Path(path).suffix in (".h5", ".hdf5") else "keras",
+            architecture=_text(architecture),
+            out=folder,
+        )
+        inspection: Inspection = _pipeline().inspect(request, _listener(None))
+        return inspection
 
 
 def prune(
@@ -51,15 +58,17 @@ def prune(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(out) if out is not None else Path(scratch, "out")
         folder.mkdir(parents=True, exist_ok=True)
-        _inspect(Path(path), Path(scratch), architecture)
+        normalized = Path(scratch, "normalized.keras")
+        pipeline = _pipeline()
+        pipeline.normalize(pipeline.loading.load(Path(path), _text(architecture)), normalized)
         request = PruneRequest(
-            model=str(Path(scratch, "normalized.keras")),
+            model=str(normalized),
             data=_saved(data, Path(scratch)),
             out=str(folder),
             spec=checked,
             upload_bytes=Path(path).stat().st_size,
         )
-        result: Result = _pipeline().prune(request, _listener(progress))
+        result: Result = pipeline.prune(request, _listener(progress))
         return result
 
 
@@ -70,17 +79,6 @@ def _checked(spec: Spec | Mapping[str, Any]) -> Spec:
         return Spec.model_validate(dict(spec))
     except ValidationError as error:
         raise from_validation(error) from error
-
-
-def _inspect(path: Path, out: Path, architecture: PathLike | Mapping[str, Any] | None) -> Inspection:
-    request = InspectRequest(
-        upload=str(path),
-        format="h5" if path.suffix in (".h5", ".hdf5") else "keras",
-        architecture=_text(architecture),
-        out=str(out),
-    )
-    inspection: Inspection = _pipeline().inspect(request, _listener(None))
-    return inspection
 
 
 def _text(architecture: PathLike | Mapping[str, Any] | None) -> str | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pruning.archive import Archive
 from pruning.contract.errors import VerificationFailed
+from pruning.keras import private
 from pruning.keras.private import variables
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -56,6 +57,11 @@ def call(model: keras.Model, inputs: Sequence[Any], training: bool = False) -> l
     sequential = isinstance(model, keras.Sequential)
     packed = inputs[0] if sequential else keras.tree.pack_sequence_as(model.input, list(inputs))
     return list(keras.tree.flatten(model(packed, training=training)))
+
+
+def computes_in(model: keras.Model, dtypes: set[str]) -> bool:
+    """Whether a layer, wherever it stands in the model, computes in one of these."""
+    return any(layer.compute_dtype in dtypes for layer in private.layers(model))
 
 
 def signature(*arguments: Sequence[NDArray[Any]]) -> list[list[tf.TensorSpec]]:

@@ -6,19 +6,17 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from pruning.contract.result import LatencyFigure
 from pruning.contract.spec import Latency
 from pruning.keras import live
-from pruning.keras.verify import vocabularies
+from pruning.keras.probe import Probe, Vocabularies, random
 
-Probe: TypeAlias = list[NDArray[Any]]
 UNKNOWN = 128
 _WARM_CALLS = 5
 
@@ -34,7 +32,10 @@ def gzip_bytes(path: Path) -> int:
 
 
 def latency(
-    models: Sequence[keras.Model], how: Latency, report: Callable[[int, int], None] = lambda _done, _total: None
+    models: Sequence[keras.Model],
+    how: Latency,
+    vocabularies: Vocabularies,
+    report: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[list[LatencyFigure]]:
     """Milliseconds of one call of each model on one batch: compiled by `tf.function`, warmed, no XLA.
 
@@ -43,7 +44,7 @@ def latency(
     """
     found: list[list[LatencyFigure]] = [[] for _ in models]
     for done, size in enumerate(how.batch_sizes):
-        calls = [_compiled(model, size) for model in models]
+        calls = [_compiled(model, random(model, vocabularies, size, UNKNOWN)) for model in models]
         for call in calls:
             for _ in range(_WARM_CALLS):
                 call()
@@ -61,8 +62,8 @@ def latency(
     return found
 
 
-def _compiled(model: keras.Model, batch_size: int) -> Callable[[], Any]:
-    inputs = [tf.constant(array) for array in random_inputs(model, batch_size)]
+def _compiled(model: keras.Model, probe: Probe) -> Callable[[], Any]:
+    inputs = [tf.constant(array) for array in probe]
     function = tf.function(lambda given: live.call(model, given), autograph=False).get_concrete_function(inputs)
     return lambda: function(inputs)
 
@@ -72,15 +73,3 @@ def _milliseconds(call: Callable[[], Any]) -> float:
     for output in call():
         output.numpy()
     return (time.perf_counter_ns() - start) / 1e6
-
-
-def random_inputs(model: keras.Model, batch_size: int, seed: int = 0) -> Probe:
-    """One batch of random inputs in the dtypes that the model takes; indices inside the vocabulary for embeddings."""
-    rng = np.random.default_rng(seed)
-    vocabulary = vocabularies(model)
-    found = []
-    for tensor in model.inputs:
-        shape = (batch_size, *(UNKNOWN if size is None else size for size in tensor.shape[1:]))
-        limit = vocabulary.get(tensor.name)
-        found.append((rng.integers(0, limit, shape) if limit else rng.random(shape)).astype(str(tensor.dtype)))
-    return found

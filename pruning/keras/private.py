@@ -1,6 +1,7 @@
-"""The one place that reaches into Keras' private parts: which variable is which array of a `.keras` file.
+"""The one place that reaches into Keras' private parts.
 
-Keras names arrays by a walk over the model's attributes that it keeps to itself; `_save_state` is that walk.
+Keras names the arrays of a `.keras` file by a walk over the model's attributes that it keeps to itself; `_save_state`
+is that walk.
 """
 
 from __future__ import annotations
@@ -22,6 +23,23 @@ class _Recorder(saving_lib.NpzIOStore):  # type: ignore[misc]
 
     def __bool__(self) -> bool:
         return True
+
+
+def layers(model: keras.Model) -> list[Any]:
+    """Every layer of a model, those of nested models and inside wrappers too."""
+    return list(model._flatten_layers(include_self=False))
+
+
+def mask_of(tensor: Any) -> Any:
+    """The mask that a layer gave its output, None without one."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def with_mask(tensor: Any, mask: Any) -> Any:
+    """The tensor with this mask, if it is one."""
+    if mask is not None:
+        tensor._keras_mask = mask
+    return tensor
 
 
 def variables(model: keras.Model) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pruning.contract.dataset import Split
 from pruning.contract.result import MeasureSet, RecoveryReport, Verification, Warning
+from pruning.keras import private
 from pruning.keras.data import Samples
 from pruning.keras.evaluate import Scores, compare
 from pruning.keras.objective import Objective
@@ -90,10 +91,10 @@ def at_chance(objective: Objective, samples: Samples, original: Scores) -> list[
 
 def frozen(model: keras.Model) -> list[Warning]:
     """Layers that fine-tuning leaves alone because the upload froze them."""
-    left = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
-    moving = ("moving_mean", "moving_variance")
-    still = [v for v in model.non_trainable_variables if "seed" not in v.path and v.path.split("/")[-1] not in moving]
-    count = sum(int(np.prod(variable.shape)) for variable in still)
+    still = {id(v): v for layer in private.layers(model) if not layer.trainable for v in layer.weights}
+    count, left = (
+        sum(int(np.prod(variable.shape)) for variable in found) for found in (still.values(), model.trainable_variables)
+    )
     if not count:
         return []
     return [

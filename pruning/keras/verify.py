@@ -12,39 +12,41 @@ from typing import Any, TypeAlias
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
-from pruning import graph as graphs
 from pruning import surgery
 from pruning.archive import Archive, replace_arrays
 from pruning.contract.errors import VerificationFailed
 from pruning.contract.result import Check
-from pruning.graph import Graph
 from pruning.keras import heads, live
+from pruning.keras.probe import Probe
+from pruning.planning import Case
 from pruning.units import Units
 
 Array: TypeAlias = NDArray[Any]
-Probe: TypeAlias = list[Array]
 STRUCTURE, SINGLE, VALUES, HALF, RELOADED = 1e-9, 1e-6, 1e-4, 1e-2, 1e-5
 _POWER = 100
 _FEW = 4
-_FREE = 64
+_SHORT = {"float16", "bfloat16"}
 
 
-def structure(
-    archive: Archive, graph: Graph, units: Units, removed: Array, probes: Sequence[Probe], seed: int = 0
-) -> Check:
+def structure(case: Case, removed: Array, probes: Sequence[Probe], seed: int = 0) -> Check:
     """Masked original against sliced model, both with the same redrawn weights, in float64, on the first probes.
 
     The surgery itself runs again, on the redrawn arrays: a wrong index in it cannot hide behind small, equal or dead
     weights. Probes are tried until one has power; one on which redrawn weights overflow proves nothing and is passed
     over. Raises `VerificationFailed`.
     """
+    archive, units = case.archive, case.units
     drawn = replace_arrays(archive, redraw(archive.arrays, units, seed))
-    cut = surgery.apply(drawn, graph, units, removed)
+    cut = surgery.apply(drawn, case.graph, units, removed)
     masked = surgery.mask(drawn.arrays, units, removed)
     tolerance = SINGLE if live.holds_single(archive.config) else STRUCTURE
-    whole_config, cut_config = (live.in_float64(_linear(model)) for model in (archive.config, cut.config))
+    # Surgery leaves every layer where it stands, so that one graph serves both configs.
+    whole_config, cut_config = (
+        live.in_float64(heads.linear(config, case.graph)) for config in (archive.config, cut.config)
+    )
     inputs = [[_double(array[:_FEW]) for array in probe] for probe in probes]
     whole = live.build(whole_config, drawn.arrays)
     unmasked = [outputs(whole, probe) for probe in inputs]
@@ -62,16 +64,17 @@ def structure(
     return last
 
 
-def delivered(archive: Archive, cut: Archive, units: Units, removed: Array, probes: Sequence[Probe]) -> Check:
+def delivered(case: Case, cut: Archive, removed: Array, probes: Sequence[Probe]) -> Check:
     """Masked original against sliced model with the real weights, on outputs before their last softmax or sigmoid.
 
     `cut`: what was sliced, before any training. Raises `VerificationFailed`.
     """
-    tolerance = HALF if _computes_in_half(archive.config) else VALUES
-    whole = live.build(_linear(archive.config), archive.arrays)
-    sliced = live.build(_linear(cut.config), cut.arrays)
+    archive = case.archive
+    whole = live.build(heads.linear(archive.config, case.graph), archive.arrays)
+    tolerance = HALF if live.computes_in(whole, _SHORT) else VALUES
+    sliced = live.build(heads.linear(cut.config, case.graph), cut.arrays)
     unmasked = [outputs(whole, probe) for probe in probes]
-    live.assign(whole, surgery.mask(archive.arrays, units, removed))
+    live.assign(whole, surgery.mask(archive.arrays, case.units, removed))
     checks = [
         _checked("values", outputs(whole, probe), outputs(sliced, probe), tolerance, before)
         for probe, before in zip(probes, unmasked, strict=True)
@@ -88,7 +91,7 @@ def delivered(archive: Archive, cut: Archive, units: Units, removed: Array, prob
 
 def reloaded(memory: keras.Model, file: keras.Model, probes: Sequence[Probe]) -> Check:
     """The model in memory against the file that was loaded again. Raises `VerificationFailed`."""
-    tolerance = HALF if _computes_in_half(memory.get_config()) else RELOADED
+    tolerance = HALF if live.computes_in(memory, _SHORT) else RELOADED
     checks = [
         _checked("the file loaded again", expected, outputs(file, probe), tolerance, None)
         for probe in probes
@@ -100,7 +103,7 @@ def reloaded(memory: keras.Model, file: keras.Model, probes: Sequence[Probe]) ->
 
 
 def zeros_held(arrays: Mapping[str, Array], masks: Mapping[str, Array]) -> bool:
-    """Whether every masked weight is exactly zero. Raises `VerificationFailed`, naming the array, where one is not."""
+    """True: every masked weight is exactly zero. Raises `VerificationFailed`, naming the array, where one is not."""
     for path, mask in masks.items():
         if (alive := int(np.count_nonzero(arrays[path][~mask]))) != 0:
             raise VerificationFailed(f"array {path!r} has {alive} weights that are masked and not zero")
@@ -113,49 +116,6 @@ def unchanged(original: Mapping[str, Array], arrays: Mapping[str, Array], masks:
         same = np.equal(array, original[path]) | ~masks.get(path, np.True_)
         if not same.all():
             raise VerificationFailed(f"array {path!r} has {int((~same).sum())} changed weights that no mask covers")
-
-
-def probes(model: keras.Model, inputs: Sequence[Array] | None, seed: int = 0, count: int = 32) -> list[Probe]:
-    """Inputs to compare models on: samples where there are some, else random ones in the ranges that models take.
-
-    Without samples: 0 ... 1 and 0 ... 255 for numbers, indices inside the vocabulary for embeddings. Free dimensions
-    become 64.
-    """
-    if inputs is not None:
-        dtypes = [str(tensor.dtype) for tensor in model.inputs]
-        return [[np.asarray(array[:count], dtype) for array, dtype in zip(inputs, dtypes, strict=True)]]
-    rng = np.random.default_rng(seed)
-    vocabulary = vocabularies(model)
-    found: list[Probe] = []
-    for high in (1.0, 255.0):
-        probe = []
-        for tensor in model.inputs:
-            shape = (min(count, 8), *(_FREE if size is None else size for size in tensor.shape[1:]))
-            limit = vocabulary.get(tensor.name)
-            drawn = rng.integers(0, limit, shape) if limit else rng.uniform(0.0, high, shape)
-            probe.append(np.asarray(drawn, str(tensor.dtype)))
-        found.append(probe)
-    return found if len(vocabulary) < len(model.inputs) else found[:1]
-
-
-def vocabularies(model: keras.Model) -> dict[str, int]:
-    """How many indices each input takes that feeds an Embedding: {input name: size of the vocabulary}."""
-    graph = graphs.build(json_config(model))
-    sizes: dict[int, int] = {}
-    for op in graph.ops:
-        if op.class_name == "Embedding" and op.inputs and op.inputs[0] in graph.inputs:
-            size = int(op.config["input_dim"])
-            sizes[op.inputs[0]] = min(size, sizes.get(op.inputs[0], size))
-    names = {tensor: keras_input.name for tensor, keras_input in zip(graph.inputs, model.inputs, strict=True)}
-    return {names[tensor]: size for tensor, size in sizes.items()}
-
-
-def json_config(model: keras.Model) -> dict[str, Any]:
-    """The model's config as it stands in `config.json`."""
-    import json
-
-    config: dict[str, Any] = json.loads(model.to_json())
-    return config
 
 
 def redraw(arrays: Mapping[str, Array], units: Units, seed: int) -> dict[str, Array]:
@@ -177,8 +137,14 @@ def redraw(arrays: Mapping[str, Array], units: Units, seed: int) -> dict[str, Ar
 
 
 def outputs(model: keras.Model, inputs: Probe) -> list[Array]:
-    """The model's outputs on one batch, in inference mode, as float64."""
-    found = live.call(model, inputs)
+    """The model's outputs on one batch, in inference mode, as float64.
+
+    Raises `VerificationFailed` where TensorFlow has no kernel for them on this machine.
+    """
+    try:
+        found = live.call(model, inputs)
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+        raise VerificationFailed(f"the model cannot be run here: {' '.join(str(error).split())[:300]}") from error
     return [np.asarray(keras.ops.convert_to_numpy(output)).astype(np.float64) for output in found]
 
 
@@ -210,14 +176,6 @@ def _checked(
 
 def _finite(found: Sequence[Array]) -> bool:
     return all(np.isfinite(output).all() for output in found)
-
-
-def _linear(config: Any) -> dict[str, Any]:
-    return heads.linear(config, graphs.build(config))
-
-
-def _computes_in_half(config: Any) -> bool:
-    return any(name in str(config) for name in ("mixed_float16", "mixed_bfloat16", "'float16'", "'bfloat16'"))
 
 
 def _double(array: Array) -> Array:

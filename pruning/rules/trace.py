@@ -86,6 +86,8 @@ class Trace:
         self.resizes: dict[tuple[str | int, ...], Resize] = {}
         self.widths: dict[str, Ids] = {}
         self.scales: dict[str, str] = {}
+        self.vocabularies: dict[int, int] = {}
+        self.entered: dict[int, int] = {}
         # Arrays that the file holds a second time under another layer.
         self.aliases: set[str] = set()
         # Parts that slices and splits cut out: each has to keep a unit.
@@ -250,6 +252,15 @@ class Trace:
         for first, second in zip(before, value if isinstance(value, tuple) else (value,), strict=True):
             if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
                 self.meet(first, second)
+
+    def vocabulary(self, tensor: int, size: int) -> None:
+        """This tensor holds indices below `size`; where several tables read it, those of the smallest."""
+        source = self.entered.get(tensor, tensor)
+        self.vocabularies[source] = min(size, self.vocabularies.get(source, size))
+
+    def enter(self, tensor: int, outer: int) -> None:
+        """`tensor` of a nested model is what the call brings as `outer`."""
+        self.entered[tensor] = self.entered.get(outer, outer)
 
     def width(self, ids: Extent) -> None:
         """These are the units on the layer's output axis, in the order in which a user counts them."""

@@ -101,6 +101,7 @@ class Network:
             resizes=(),
             scales=self.scales,
             tensors=(),
+            vocabularies={},
         )
 
 

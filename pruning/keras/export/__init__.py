@@ -8,29 +8,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import keras
+
 from pruning.archive import Archive
 from pruning.contract.errors import ExportFailed, SecateurError
 from pruning.contract.spec import ExportName
 from pruning.keras.export import hdf5, keras_file
-from pruning.keras.export.check import Check
+from pruning.keras.load import load_delivered
 
-EXPORTS: Mapping[ExportName, Callable[[Archive, Path, Check], None]] = {
+EXPORTS: Mapping[ExportName, Callable[[Archive, Path], None]] = {
     "keras": keras_file.write,
     "h5": hdf5.write,
 }
 
 
-def write(name: ExportName, archive: Archive, folder: Path, check: Check, stem: str = "pruned") -> Path:
-    """`<stem>.<name>` in `folder`, loaded again and checked. Raises `ExportFailed` or `VerificationFailed`."""
+def write(name: ExportName, archive: Archive, folder: Path, stem: str = "pruned") -> tuple[Path, keras.Model]:
+    """`<stem>.<name>` in `folder`, and the model that plain Keras loads from it. Raises `ExportFailed`."""
     path = folder / f"{stem}.{name}"
     try:
-        EXPORTS[name](archive, path, check)
+        EXPORTS[name](archive, path)
+        return path, load_delivered(path)
     except SecateurError:
         raise
     except Exception as error:
         message = " ".join(str(error).split())[:300]
         raise ExportFailed(f"the pruned model cannot be written as {name}: {message}") from error
-    return path
 
 
-__all__ = ["EXPORTS", "Check", "write"]
+__all__ = ["EXPORTS", "write"]

@@ -10,6 +10,7 @@ import keras
 from numpy.typing import NDArray
 
 from pruning.keras.data import Samples
+from pruning.keras.evaluate import Scores
 from pruning.keras.objective import Objective
 
 History: TypeAlias = list[dict[str, float]]
@@ -20,16 +21,16 @@ Report: TypeAlias = Callable[[int, int, str, dict[str, float | int | str | None]
 class Context:
     """The model (changed in place), its data, and the masks that hold: {array path: True stays}.
 
-    `original`: the model before pruning, for stages that learn from it.
+    `judge`: scores of the model as it stands, on validation; None without labels there. `original`: the model before
+    pruning, for stages that learn from it.
     `report(completed, total, unit, detail)` tells how far a stage is.
     """
 
     model: keras.Model
     train: Samples
-    validation: Samples | None
+    judge: Callable[[], Scores] | None
     objective: Objective | None
     report: Report
     original: keras.Model | None = None
     masks: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     seed: int = 0
-    eval_batch_size: int = 256

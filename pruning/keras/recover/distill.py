@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pruning.keras import live
 from pruning.keras.data import Samples
+from pruning.keras.evaluate import outputs_of, per_sample
 from pruning.keras.objective import Loss, Objective
 
 Array: TypeAlias = NDArray[Any]
@@ -30,7 +31,7 @@ def targets(original: keras.Model, samples: Samples, batch_size: int) -> Targets
 
     @tf.function(autograph=False, input_signature=live.signature(inputs))  # type: ignore[untyped-decorator]
     def forward(given: list[Any]) -> list[Any]:
-        return [tf.cast(output, tf.float32) for output in live.call(original, given)]
+        return outputs_of(original, given)
 
     def compute(given: list[Array]) -> list[Array]:
         return [output.numpy() for output in forward(given)]
@@ -57,17 +58,13 @@ def loss(objective: Objective, said: list[Any], outputs: list[Any], temperature:
 
 def _distance(loss: Loss, said: Any, output: Any, temperature: float) -> Any:
     if not loss.name.endswith("categorical_crossentropy"):
-        return _per_sample(tf.math.squared_difference(said, output))
+        return per_sample(tf.math.squared_difference(said, output))
     before, after = (_logits(values, loss) / temperature for values in (said, output))
     log_before, log_after = tf.nn.log_softmax(before), tf.nn.log_softmax(after)
     divergence = tf.reduce_sum(tf.exp(log_before) * (log_before - log_after), axis=-1)
-    return temperature**2 * _per_sample(divergence)
+    return temperature**2 * per_sample(divergence)
 
 
 def _logits(values: Any, loss: Loss) -> Any:
     """Logits up to a constant, which softmax does not see."""
     return values if loss.options.get("from_logits") else tf.math.log(tf.maximum(values, _SMALLEST))
-
-
-def _per_sample(values: Any) -> Any:
-    return tf.reduce_mean(tf.reshape(values, (tf.shape(values)[0], -1)), axis=1)

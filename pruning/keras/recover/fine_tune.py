@@ -17,7 +17,7 @@ import tensorflow as tf
 from pruning.contract.errors import DatasetMismatch
 from pruning.contract.spec import FineTuneStage
 from pruning.keras import live
-from pruning.keras.evaluate import evaluator, key, summary, total_loss
+from pruning.keras.evaluate import key, outputs_of, summary, total_loss
 from pruning.keras.objective import Objective
 from pruning.keras.private import variables
 from pruning.keras.recover import distill
@@ -39,16 +39,16 @@ def run(stage: FineTuneStage, context: Context) -> History:
     `patience` epochs without improvement, or when the loss is no longer finite. Seeds come from the context.
     Raises `DatasetMismatch` where there are no labels or no validation split.
     """
-    if context.objective is None or context.validation is None or not context.train.labels:
+    judge = context.judge
+    if context.objective is None or judge is None or not context.train.labels:
         raise DatasetMismatch("fine-tuning needs labels and a validation split (y_train, x_validation, y_validation)")
     keras.utils.set_random_seed(context.seed % 2**32)
     rng = np.random.default_rng(context.seed)
     targets = _targets(stage, context)
     step = _step(stage, context, context.objective, targets)
-    score = evaluator(context.model, context.objective, context.validation)
     samples, size = len(context.train), min(stage.batch_size, len(context.train))
     steps = -(-samples // size)
-    best = key(score(context.validation, context.eval_batch_size), context.objective)
+    best = key(judge(), context.objective)
     kept = [np.array(v) for v in context.model.get_weights()]
     history: History = []
     waited, told = 0, time.monotonic()
@@ -61,7 +61,7 @@ def run(stage: FineTuneStage, context: Context) -> History:
             if time.monotonic() - told > _SECONDS_BETWEEN_REPORTS:
                 told = time.monotonic()
                 context.report(epoch * steps + at + 1, stage.epochs * steps, "steps", {"epoch": epoch + 1})
-        scores = score(context.validation, context.eval_batch_size)
+        scores = judge()
         record = {"epoch": float(epoch + 1), "loss": losses / samples, **_flat(summary(scores))}
         history.append({name: value for name, value in record.items() if np.isfinite(value)})
         context.report((epoch + 1) * steps, stage.epochs * steps, "steps", {**history[-1], "epoch": epoch + 1})
@@ -84,7 +84,7 @@ def _flat(scores: Mapping[str, Any]) -> dict[str, float]:
 def _targets(stage: FineTuneStage, context: Context) -> distill.Targets:
     if context.original is None or not stage.distill:
         return lambda _rows, _inputs: []
-    return distill.targets(context.original, context.train, context.eval_batch_size)
+    return distill.targets(context.original, context.train, stage.batch_size)
 
 
 def _optimizer(stage: FineTuneStage, context: Context) -> Any:
@@ -93,14 +93,10 @@ def _optimizer(stage: FineTuneStage, context: Context) -> Any:
     if stage.learning_rate_schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(stage.learning_rate, steps)
     optimizer = _OPTIMIZERS[stage.optimizer](rate)
-    if any(variable.dtype == "float16" for variable in context.model.trainable_variables) or _mixed(context.model):
+    if live.computes_in(context.model, {"float16"}):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(context.model.trainable_variables)
     return optimizer
-
-
-def _mixed(model: keras.Model) -> bool:
-    return "mixed_float16" in str(model.get_config())
 
 
 def _step(
@@ -116,7 +112,7 @@ def _step(
     @tf.function(autograph=False, input_signature=like)  # type: ignore[untyped-decorator]
     def step(inputs: list[Any], labels: list[Any], said: list[Any]) -> Any:
         with tf.GradientTape() as tape:
-            outputs = [tf.cast(output, tf.float32) for output in live.call(model, inputs, training=True)]
+            outputs = outputs_of(model, inputs, training=True)
             loss = tf.reduce_mean(total_loss(objective, labels, outputs))
             if said:
                 followed = tf.reduce_mean(distill.loss(objective, said, outputs, stage.temperature))

@@ -47,7 +47,7 @@ def test_binary_metrics_are_those_of_keras() -> None:
     expected = model.evaluate(x, y, verbose=0, batch_size=32)
     scores, objective = judged(model, x, y, "sigmoid", loss="binary_crossentropy", metrics=names)
     assert [scores.loss, *(scores.metrics[name] for name in names[:-1])] == pytest.approx(expected, rel=1e-5)
-    report = compare(scores, None, scores, objective)
+    report = compare(scores, scores, scores, objective)
     assert report.metrics["auc"].interval is None
     assert report.metrics["precision"].interval == (1.0, 1.0)
 
@@ -157,7 +157,7 @@ def test_masked_steps_are_left_out_as_in_keras() -> None:
     assert (scores.loss, scores.metrics["accuracy"]) == pytest.approx((loss, accuracy), rel=1e-5)
     in_training = total_loss(objective, [y], [model(tf.constant(x), training=True)])
     assert float(tf.reduce_mean(in_training)) == pytest.approx(loss, rel=1e-5)
-    assert compare(scores, None, scores, objective).metrics["accuracy"].interval == (1.0, 1.0)
+    assert compare(scores, scores, scores, objective).metrics["accuracy"].interval == (1.0, 1.0)
 
 
 def test_probabilities_are_seen_whatever_layers_make_them() -> None:

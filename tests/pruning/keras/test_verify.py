@@ -14,7 +14,7 @@ from pruning import archive as archives
 from pruning import surgery
 from pruning.archive import Archive
 from pruning.contract.errors import VerificationFailed
-from pruning.keras import live, verify
+from pruning.keras import live, probe, verify
 from pruning.planning import Case
 from tests.pruning.keras import small
 
@@ -33,18 +33,18 @@ def case(tmp_path: Path) -> Case:
 
 def both(case: Case, cut: Archive, gone: Array) -> None:
     probe = [small.images(4)[0]]
-    verify.structure(case.archive, case.graph, case.units, gone, [probe])
-    verify.delivered(case.archive, cut, case.units, gone, [probe])
+    verify.structure(case, gone, [probe])
+    verify.delivered(case, cut, gone, [probe])
 
 
 def test_good_surgery_passes_with_power(case: Case) -> None:
     gone = removed(case)
     cut = surgery.apply(case.archive, case.graph, case.units, gone)
     probe = [small.images(8)[0]]
-    structure = verify.structure(case.archive, case.graph, case.units, gone, [probe])
+    structure = verify.structure(case, gone, [probe])
     assert structure.relative_difference <= 1e-12
     assert structure.has_power
-    values = verify.delivered(case.archive, cut, case.units, gone, [probe])
+    values = verify.delivered(case, cut, gone, [probe])
     assert values.relative_difference <= 1e-5
     assert values.has_power
 
@@ -89,7 +89,7 @@ def test_a_wrong_index_in_the_surgery_is_caught_by_structure(
 
     monkeypatch.setattr(surgery, "apply", wrong)
     with pytest.raises(VerificationFailed, match="structure"):
-        verify.structure(case.archive, case.graph, case.units, gone, [[small.images(4)[0]]])
+        verify.structure(case, gone, [[small.images(4)[0]]])
 
 
 @pytest.mark.parametrize("bug", BUGS)
@@ -108,7 +108,7 @@ def test_a_missing_or_misshapen_array_fails(case: Case) -> None:
     path = "layers/dense/vars/0"
     short = archives.replace_arrays(cut, {path: cut.arrays[path][1:]})
     with pytest.raises(VerificationFailed, match=path):
-        verify.delivered(case.archive, short, case.units, gone, [[small.images(2)[0]]])
+        verify.delivered(case, short, gone, [[small.images(2)[0]]])
 
 
 def test_a_small_difference_before_the_softmax_is_not_squeezed_away(case: Case) -> None:
@@ -117,7 +117,7 @@ def test_a_small_difference_before_the_softmax_is_not_squeezed_away(case: Case) 
     bias = cut.arrays["layers/dense/vars/1"]
     moved = archives.replace_arrays(cut, {"layers/dense/vars/1": bias + 1.0})  # softmax does not see this
     with pytest.raises(VerificationFailed, match="values"):
-        verify.delivered(case.archive, moved, case.units, gone, [[small.images(2)[0]]])
+        verify.delivered(case, moved, gone, [[small.images(2)[0]]])
 
 
 def test_dead_units_prove_nothing_by_values_but_structure_still_does(tmp_path: Path) -> None:
@@ -128,8 +128,8 @@ def test_dead_units_prove_nothing_by_values_but_structure_still_does(tmp_path: P
     gone = next(group.units[:2] for group in case.units.groups if group.id == "last")
     cut = surgery.apply(case.archive, case.graph, case.units, gone)
     probe = [small.images(4)[0]]
-    assert not verify.delivered(case.archive, cut, case.units, gone, [probe]).has_power
-    assert verify.structure(case.archive, case.graph, case.units, gone, [probe]).has_power
+    assert not verify.delivered(case, cut, gone, [probe]).has_power
+    assert verify.structure(case, gone, [probe]).has_power
 
 
 def test_the_written_file_against_memory(tmp_path: Path) -> None:
@@ -158,20 +158,7 @@ def test_not_finite_outputs_are_no_proof(case: Case) -> None:
     cut = surgery.apply(case.archive, case.graph, case.units, gone)
     probe = [np.full((2, 8, 8, 2), np.inf, np.float32)]
     with pytest.raises(VerificationFailed, match="not finite"):
-        verify.delivered(case.archive, cut, case.units, gone, [probe])
-
-
-def test_probes_stay_inside_the_vocabulary() -> None:
-    tokens = keras.Input((None,), dtype="int32", name="tokens")
-    extra = keras.Input((2,), name="extra")
-    pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(7, 3)(tokens))
-    model = keras.Model([tokens, extra], keras.layers.Dense(1)(keras.layers.Concatenate()([pooled, extra])))
-    assert verify.vocabularies(model) == {"tokens": 7}
-    probes = verify.probes(model, None)
-    assert [probe[1].max() > 1 for probe in probes] == [False, True]
-    for probe in probes:
-        assert probe[0].dtype == np.int32
-        assert set(np.unique(probe[0])) <= set(range(7))
+        verify.delivered(case, cut, gone, [probe])
 
 
 def test_float64_reaches_every_layer_and_policy(case: Case) -> None:
@@ -186,10 +173,10 @@ def test_a_probe_without_power_is_followed_by_one_that_has_it(case: Case) -> Non
     gone = removed(case)
     nothing, images = [np.zeros((4, 8, 8, 2), np.float32)], [small.images(4)[0]]
     overflowing = [np.full((4, 8, 8, 2), np.inf, np.float32)]
-    assert verify.structure(case.archive, case.graph, case.units, gone, [overflowing, images]).has_power
+    assert verify.structure(case, gone, [overflowing, images]).has_power
     with pytest.raises(VerificationFailed, match="not finite on any"):
-        verify.structure(case.archive, case.graph, case.units, gone, [overflowing])
-    assert verify.structure(case.archive, case.graph, case.units, gone, [nothing, images]).has_power
+        verify.structure(case, gone, [overflowing])
+    assert verify.structure(case, gone, [nothing, images]).has_power
 
 
 @pytest.mark.parametrize(
@@ -204,8 +191,8 @@ def test_models_at_the_edge_of_what_tensorflow_computes_are_proven(layers: list[
     case = small.case(keras.Sequential([keras.Input((8, 8, 8, 1)), *layers, keras.layers.Flatten()]), tmp_path)
     gone = next(group.units[:2] for group in case.units.groups if group.barrier is None)
     cut = surgery.apply(case.archive, case.graph, case.units, gone)
-    probes = verify.probes(live.build(case.archive.config, case.archive.arrays), None)
-    structure = verify.structure(case.archive, case.graph, case.units, gone, probes)
+    probes = probe.probes(live.build(case.archive.config, case.archive.arrays), case.vocabularies, None)
+    structure = verify.structure(case, gone, probes)
     assert structure.relative_difference <= structure.tolerance
     assert structure.has_power
-    assert verify.delivered(case.archive, cut, case.units, gone, probes).has_power
+    assert verify.delivered(case, cut, gone, probes).has_power

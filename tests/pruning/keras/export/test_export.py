@@ -27,32 +27,25 @@ def test_a_file_opens_in_plain_keras(tmp_path: Path, name: ExportName) -> None:
     model = small.residual()
     archive = small.case(model, tmp_path).archive
     probes = [[small.images(4)[0]]]
-    seen: list[float] = []
-
-    def check(file: keras.Model) -> None:
-        seen.append(verify.reloaded(model, file, probes).relative_difference)
-
-    path = export.write(name, archive, tmp_path, check)
-    assert (path.name, seen) == (f"pruned.{name}", [0.0])
+    path, loaded = export.write(name, archive, tmp_path)
+    assert path.name == f"pruned.{name}"
+    assert verify.reloaded(model, loaded, probes).relative_difference == 0.0
     np.testing.assert_array_equal(keras.saving.load_model(path, compile=False)(probes[0][0]), model(probes[0][0]))
 
 
 def test_equal_models_give_equal_bytes_of_the_predicted_size(tmp_path: Path) -> None:
     archive = small.case(small.residual(), tmp_path).archive
-    first = export.write("keras", archive, tmp_path, lambda _: None, "first").read_bytes()
-    assert export.write("keras", archive, tmp_path, lambda _: None, "second").read_bytes() == first
+    first = export.write("keras", archive, tmp_path, "first")[0].read_bytes()
+    assert export.write("keras", archive, tmp_path, "second")[0].read_bytes() == first
     assert archives.size_bytes(archive) == len(first)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_cannot_be_written_or_differs_is_not_delivered(tmp_path: Path, name: ExportName) -> None:
     archive = small.case(small.residual(), tmp_path).archive
-
-    def differs(file: keras.Model) -> None:
-        verify.reloaded(small.residual(seed=1), file, [[small.images(2)[0]]])
-
+    _, loaded = export.write(name, archive, tmp_path)
     with pytest.raises(VerificationFailed):
-        export.write(name, archive, tmp_path, differs)
+        verify.reloaded(small.residual(seed=1), loaded, [[small.images(2)[0]]])
     (tmp_path / f"taken.{name}").mkdir()
     with pytest.raises(ExportFailed, match=f"written as {name}"):
-        export.write(name, archive, tmp_path, lambda _: None, "taken")
+        export.write(name, archive, tmp_path, "taken")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -20,7 +21,8 @@ def context(model: keras.Model, arrays: Any = None, **values: Any) -> Context:
     with opened(arrays or small.splits(), model) as dataset:
         train, validation = dataset.split("train"), dataset.split("validation")
     objective = resolve(Evaluation(), model.get_compile_config(), ports(model)[1], ["softmax"], validation)
-    return Context(model, train, validation, objective, **{"report": lambda *_: None, **values})
+    judge = partial(evaluator(model, objective, validation), validation, 32)
+    return Context(model, train, judge, objective, **{"report": lambda *_: None, **values})
 
 
 def stage(**values: Any) -> FineTuneStage:
@@ -36,10 +38,8 @@ def test_it_learns_and_keeps_the_best_epoch() -> None:
     told: list[Any] = []
     where = context(model, report=lambda *line: told.append(line))
     history = run(stage(), where)
-    assert where.validation is not None
-    assert where.objective is not None
-    scores = evaluator(model, where.objective, where.validation)(where.validation, 32)
-    assert scores.metrics["accuracy"] == max(epoch["val_accuracy"] for epoch in history) > 0.9
+    assert where.judge is not None
+    assert where.judge().metrics["accuracy"] == max(epoch["val_accuracy"] for epoch in history) > 0.9
     assert [line[:3] for line in told if "val_loss" in line[3]] == [(n * 6, 18, "steps") for n in (1, 2, 3)]
 
 

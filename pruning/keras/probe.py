@@ -1,0 +1,42 @@
+"""Inputs to run a model on: samples where there are some, else random ones in the dtypes and ranges that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+Probe: TypeAlias = list[Array]
+Vocabularies: TypeAlias = Sequence[int | None]
+_FREE = 64
+
+
+def probes(
+    model: keras.Model, vocabularies: Vocabularies, inputs: Sequence[Array] | None, seed: int = 0, count: int = 32
+) -> list[Probe]:
+    """Inputs to compare models on: the first samples, or random ones in 0 ... 1 and, if any are numbers, 0 ... 255."""
+    if inputs is not None:
+        dtypes = [str(tensor.dtype) for tensor in model.inputs]
+        return [[np.asarray(array[:count], dtype) for array, dtype in zip(inputs, dtypes, strict=True)]]
+    ranges = (1.0,) if all(vocabularies) else (1.0, 255.0)
+    return [random(model, vocabularies, min(count, 8), _FREE, high, seed) for high in ranges]
+
+
+def random(
+    model: keras.Model, vocabularies: Vocabularies, count: int, free: int, high: float = 1.0, seed: int = 0
+) -> Probe:
+    """`count` random samples for each input: indices inside its vocabulary where it has one, else 0 ... `high`.
+
+    `vocabularies`: see `planning.Case`. Free dimensions become `free`.
+    """
+    rng = np.random.default_rng(seed)
+    found = []
+    for tensor, vocabulary in zip(model.inputs, vocabularies, strict=True):
+        shape = (count, *(free if size is None else size for size in tensor.shape[1:]))
+        drawn = rng.integers(0, vocabulary, shape) if vocabulary else rng.uniform(0.0, high, shape)
+        found.append(drawn.astype(str(tensor.dtype)))
+    return found
