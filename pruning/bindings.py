@@ -127,14 +127,6 @@ def bind(units: Units, rules: Mapping[str, LayerRule]) -> Binding:
     return binding
 
 
-def owners(units: Units) -> Ids:
-    """Unit id -> index of its group in `units.groups`, -1 without one; the last entry stands for the id -1."""
-    table = np.full(units.count + 1, -1, dtype=np.int64)
-    for index, group in enumerate(units.groups):
-        table[group.units] = index
-    return table
-
-
 def width_of(units: Units, layer: str) -> Ids:
     """The ids along a layer's width; a normalisation's are those of its vectors; empty for a layer without any."""
     if layer in units.widths:
@@ -146,7 +138,7 @@ def groups_on(units: Units, layer: str) -> list[Group]:
     """The groups on a layer's width, and for a layer without arrays (a sum, an activation) those that pass it."""
     if not len(ids := width_of(units, layer)):
         return [group for group in units.groups if layer in group.layers]
-    return [units.groups[index] for index in np.unique(owners(units)[ids]) if index >= 0]
+    return [units.groups[index] for index in np.unique(units.owners[ids]) if index >= 0]
 
 
 def reason(units: Units, layer: str) -> str:

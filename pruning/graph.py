@@ -24,7 +24,7 @@ class Op:
     `node`: where this call lies there, empty in a Sequential.
 
     `args` and `kwargs` are those of the call with a `Ref` for each tensor; `inputs` lists these tensors in order.
-    Calls of a shared layer differ in `call` and tensors alone.
+    Calls of a shared layer differ in tensors and `node` alone.
     """
 
     name: str
@@ -37,7 +37,6 @@ class Op:
     kwargs: Mapping[str, Any]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    call: int = 0
     node: tuple[str | int, ...] = field(default=(), repr=False)
 
 
@@ -134,7 +133,6 @@ class _Builder:
         self.shapes: list[Shape | None] = []
         self.mentions: list[tuple[tuple[str | int, ...], int]] = []
         self.unknown: list[str] = []
-        self.calls: dict[str, int] = {}
 
     def tensor(self, shape: Shape | None = None) -> int:
         self.shapes.append(shape)
@@ -282,7 +280,6 @@ class _Builder:
         node: int | None = None,
     ) -> list[int]:
         outputs = [self.tensor() for _ in range(arity)]
-        self.calls[where.name] = self.calls.get(where.name, -1) + 1
         self.ops.append(
             Op(
                 name=where.name,
@@ -295,7 +292,6 @@ class _Builder:
                 kwargs=kwargs,
                 inputs=tuple(ref.tensor for ref in refs((args, kwargs))),
                 outputs=tuple(outputs),
-                call=self.calls[where.name],
                 node=() if node is None else (*where.location, "inbound_nodes", node),
             )
         )

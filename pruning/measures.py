@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pruning.bindings import groups_on
 from pruning.contract.result import LayerReport, MeasureSet, Removed, Warning
+from pruning.rules.trace import left
 from pruning.tally import Tally
 
 if TYPE_CHECKING:
@@ -143,12 +144,11 @@ def layers(
     reasons = barriers(units) if kept_because is None else kept_because
     before, after = elements(units), elements(units, gone)
     macs_before, macs_after = macs(units), macs(units, gone)
-    flags = np.zeros(units.count + 1, dtype=bool)
-    flags[gone] = True
+    flags = units.gone(gone)
 
     def row(layer: LayerEntry) -> LayerReport:
         width = units.widths.get(layer.name)
-        left = None if width is None else len(width) - int(flags[width].sum())
+        stays = left(width, flags)
         found = [reasons[group.id] for group in groups_on(units, layer.name) if group.id in reasons]
         held = sum(int(np.count_nonzero(arrays[path])) for path in layer.weights)
         size = sum(arrays[path].size for path in layer.weights)
@@ -156,13 +156,13 @@ def layers(
             name=layer.name,
             class_name=layer.class_name,
             width_before=None if width is None else len(width),
-            width_after=left,
+            width_after=stays,
             parameters_before=sum(before[path] for path in layer.weights),
             parameters_after=sum(after[path] for path in layer.weights),
             macs_before=macs_before.get(layer.name, 0),
             macs_after=macs_after.get(layer.name, 0),
             sparsity=(size - held) / size if size else 0.0,
-            kept_because=found[0] if found and width is not None and left == len(width) else None,
+            kept_because=found[0] if found and width is not None and stays == len(width) else None,
         )
 
     return [row(layer) for layer in units.layers]

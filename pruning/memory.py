@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pruning.measures import elements
+from pruning.rules.trace import Extent, left
 
 if TYPE_CHECKING:
     from pruning.graph import Graph
@@ -23,12 +25,8 @@ def peak_bytes(graph: Graph, units: Units, removed: NDArray[np.int64] = _NONE) -
     A tensor lives from the op that makes it to the last op that reads it; ops run in the graph's order and write into
     memory of their own. Free dimensions count as 1. Scratch memory of kernels is not counted.
     """
-    gone = np.zeros(units.count + 1, dtype=bool)
-    gone[removed] = True
-    sizes = [
-        _ITEM_BYTES * int(np.prod([_extent(extent, gone) for extent in value[1:]], dtype=np.int64))
-        for value in units.tensors
-    ]
+    gone = units.gone(removed)
+    sizes = [_ITEM_BYTES * prod(_size(extent, gone) for extent in value[1:]) for value in units.tensors]
     last = {tensor: at for at, op in enumerate(graph.ops) for tensor in op.inputs}
     last |= dict.fromkeys(graph.outputs, len(graph.ops))
     alive = {tensor: sizes[tensor] for tensor in graph.inputs}
@@ -37,11 +35,10 @@ def peak_bytes(graph: Graph, units: Units, removed: NDArray[np.int64] = _NONE) -
         alive |= {tensor: sizes[tensor] for tensor in op.outputs}
         peak = max(peak, sum(alive.values()))
         alive = {tensor: size for tensor, size in alive.items() if last.get(tensor, at) > at}
-    left = elements(units, removed)
-    return peak + sum(units.dtypes[path].itemsize * count for path, count in left.items())
+    counts = elements(units, removed)
+    return peak + sum(units.dtypes[path].itemsize * count for path, count in counts.items())
 
 
-def _extent(extent: int | NDArray[np.int64] | None, gone: NDArray[np.bool_]) -> int:
-    if isinstance(extent, np.ndarray):
-        return int(np.count_nonzero(~gone[extent]))
-    return 1 if extent is None else extent
+def _size(extent: Extent, gone: NDArray[np.bool_]) -> int:
+    known = left(extent, gone)
+    return 1 if known is None else known

@@ -17,7 +17,7 @@ from pruning.archive import Archive, Arrays, without_optimizer
 from pruning.contract.errors import ContradictorySpec, SecateurError, VerificationFailed
 from pruning.contract.plan import GroupPlan, Plan
 from pruning.graph import Graph
-from pruning.rules.trace import Extent, Ids
+from pruning.rules.trace import Ids, left
 from pruning.units import Units
 
 
@@ -88,8 +88,7 @@ def _gone(units: Units, removed: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     ids = np.asarray(removed, np.int64).reshape(-1)
     if ids.size and (ids.min() < 0 or ids.max() >= units.count):
         raise ContradictorySpec(f"unit ids run from 0 to {units.count - 1}, not to {ids.min()} or {ids.max()}")
-    gone = np.zeros(units.count + 1, bool)
-    gone[ids] = True
+    gone = units.gone(ids)
     for group in units.groups:
         if group.barrier is not None and gone[group.units].any():
             barrier = group.barrier
@@ -110,20 +109,16 @@ def _sliced(arrays: Arrays, units: Units, gone: npt.NDArray[np.bool_]) -> Arrays
     return result
 
 
-def _count(extent: Extent, gone: npt.NDArray[np.bool_]) -> int | None:
-    return int(np.count_nonzero(~gone[extent])) if isinstance(extent, np.ndarray) else extent
-
-
 def _resized(config: Mapping[str, Any], graph: Graph, units: Units, gone: npt.NDArray[np.bool_]) -> dict[str, Any]:
     """The config with new widths and shapes; what does not change is shared with the old one."""
     edits: list[tuple[tuple[str | int, ...], Any]] = []
     for resize in units.resizes:
         if isinstance(resize.value, tuple):
-            edits.append((resize.location, [_count(extent, gone) for extent in resize.value]))
+            edits.append((resize.location, [left(extent, gone) for extent in resize.value]))
         else:
-            edits.append((resize.location, _count(resize.value, gone)))
+            edits.append((resize.location, left(resize.value, gone)))
     for location, tensor in graph.mentions:
-        edits.append((location, [_count(extent, gone) for extent in units.tensors[tensor]]))
+        edits.append((location, [left(extent, gone) for extent in units.tensors[tensor]]))
     places = (*(layer.location for layer in graph.layers), *_models(config))
     edits += [((*location, "build_config"), None) for location in places]
     edited = _edit(config, edits)
@@ -185,6 +180,6 @@ def _check(result: Archive, units: Units, gone: npt.NDArray[np.bool_]) -> None:
         if barrier.code == "misread" and barrier.layer not in known:
             raise VerificationFailed(f"what is left of layer {barrier.layer!r} does not fit together: {barrier.detail}")
     for cost, now in zip(units.costs, found.costs, strict=True):
-        predicted = cost.multiplier * prod(_count(ids, gone) or 0 for ids in cost.axes)
+        predicted = cost.multiplier * prod(left(ids, gone) or 0 for ids in cost.axes)
         if predicted != now.multiplier * prod(len(ids) for ids in now.axes):
             raise VerificationFailed(f"layer {cost.layer!r} should cost {predicted} MACs, its arrays cost other")

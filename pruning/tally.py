@@ -6,14 +6,14 @@ per distinct array of unit ids, how many of its entries stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from pruning.units import Units
@@ -95,10 +95,9 @@ class Tally:
             np.array(padded, dtype=np.int64).reshape(len(rows), width),
         )
 
-    def kept(self, removed: Iterable[int] | Ids) -> Counts:
+    def kept(self, removed: ArrayLike) -> Counts:
         """Kept entries of every id array when these unit ids are removed."""
-        gone = np.zeros(self.units.count + 1, dtype=bool)
-        gone[np.asarray(removed, dtype=np.int64)] = True
+        gone = self.units.gone(removed)
         lost = np.bincount(self._column_of_entry, gone[self._flat], minlength=len(self.arrays))
         return self.lengths - lost.astype(np.int64)
 

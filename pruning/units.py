@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class Units:
     """All that pruning has to know of a model. Unit ids run from 0 to `count` - 1; -1 marks a place without a unit.
 
     `widths`: the ids on a layer's output axis: a user's index 7 is `widths[layer][7]`. `sizes`: the full shape of every
-    array that is a weight of the model, each once. `scales`: arrays that are the gamma of a normalisation -> its layer.
+    array that is a weight of the model, each once. `scales`: arrays that are the gamma of a normalisation.
     `tensors`: the extents of every tensor of the graph. `vocabularies`: tensors that hold indices -> how many there
     are.
     """
@@ -62,9 +63,23 @@ class Units:
     dtypes: dict[str, np.dtype[Any]]
     layers: tuple[LayerEntry, ...]
     resizes: tuple[Resize, ...]
-    scales: dict[str, str]
+    scales: frozenset[str]
     tensors: tuple[Value, ...]
     vocabularies: dict[int, int]
+
+    @cached_property
+    def owners(self) -> Ids:
+        """Unit id -> index of its group in `groups`, -1 without one; the last entry stands for the id -1."""
+        table = np.full(self.count + 1, FIXED, np.int64)
+        for index, group in enumerate(self.groups):
+            table[group.units] = index
+        return table
+
+    def gone(self, removed: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Unit id -> whether it is one of these; the last entry stands for the id -1, which stays."""
+        flags = np.zeros(self.count + 1, bool)
+        flags[np.asarray(removed, np.int64)] = True
+        return flags
 
 
 def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]]) -> Units:
@@ -96,7 +111,7 @@ def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]]) -> Units:
         dtypes={path: arrays[path].dtype for path in sizes},
         layers=_entries(graph, sizes, tensors),
         resizes=tuple(replace(resize, value=final(resize.value)) for resize in trace.resizes.values()),
-        scales=trace.scales,
+        scales=frozenset(trace.scales),
         tensors=tuple(final(value) for value in tensors),
         vocabularies=trace.vocabularies,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from pruning.graph import Op
 from pruning.rules import layer, operation
-from pruning.rules.trace import Trace, Value, shape_of
+from pruning.rules.trace import Trace, Value, axes_of, shape_of
 
 # fmt: off
 ELEMENTWISE = frozenset([
@@ -58,32 +58,6 @@ def activation(op: Op, inputs: list[Value], trace: Trace) -> Value:
     "SpatialDropout2D",
     "SpatialDropout3D",
 )
-def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Each element on its own: units pass."""
-    return inputs[0]
-
-
-@layer("Softmax")
-def softmax(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Mixes the axes it is told to."""
-    axes = op.config["axis"]
-    for axis in axes if isinstance(axes, list | tuple) else [axes]:
-        trace.pin(inputs[0][axis], "mixes_channels", f"softmax mixes axis {axis}")
-    return inputs[0]
-
-
-@layer("PReLU")
-def prelu(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """alpha: the input's shape without the batch, 1 along `shared_axes`; follows."""
-    alpha = trace.weight(0)
-    shared = set(op.config.get("shared_axes") or ())
-    trace.expect(alpha, [1 if axis in shared else n for axis, n in enumerate(shape_of(inputs[0])) if axis])
-    for axis, extent in enumerate(inputs[0][1:]):
-        if axis + 1 not in shared:
-            trace.bind(alpha, axis, extent, "follower")
-    return inputs[0]
-
-
 @operation(
     "Celu",
     "Elu",
@@ -109,6 +83,28 @@ def prelu(op: Op, inputs: list[Value], trace: Trace) -> Value:
     "TanhShrink",
     "Threshold",
 )
-def elementwise_operation(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """`keras.ops` activations: units pass."""
+def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Each element on its own: units pass."""
+    return inputs[0]
+
+
+@layer("Softmax")
+@operation("Cumprod", "Cumsum", "LogSoftmax", "Normalize", "Softmax", "Sort")
+def mix(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Axes are mixed and stay as long as they are."""
+    (value,) = inputs
+    for axis in axes_of(op.config.get("axis", -1), len(value)):
+        trace.pin(value[axis], "mixes_channels", f"{op.class_name} over an axis that has units")
+    return value
+
+
+@layer("PReLU")
+def prelu(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """alpha: the input's shape without the batch, 1 along `shared_axes`; follows."""
+    alpha = trace.weight(0)
+    shared = set(op.config.get("shared_axes") or ())
+    trace.expect(alpha, [1 if axis in shared else n for axis, n in enumerate(shape_of(inputs[0])) if axis])
+    for axis, extent in enumerate(inputs[0][1:]):
+        if axis + 1 not in shared:
+            trace.bind(alpha, axis, extent, "follower")
     return inputs[0]

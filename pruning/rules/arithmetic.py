@@ -10,7 +10,7 @@ from pruning.graph import Op
 from pruning.nodes import Ref
 from pruning.rules import operation
 from pruning.rules.merge import broadcast, strung
-from pruning.rules.trace import Trace, Value, replaced
+from pruning.rules.trace import Trace, Value, axes_of
 
 
 @operation(
@@ -96,12 +96,6 @@ def constant_shape(value: Any) -> Value:
     return tuple(np.shape(value))
 
 
-@operation("Concatenate")
-def concatenate(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Ids are strung together along `axis`."""
-    return strung(inputs, op.config["axis"], trace)
-
-
 @operation("Stack")
 def stack(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """A new axis counts the tensors; all others meet."""
@@ -115,23 +109,11 @@ def stack(op: Op, inputs: list[Value], trace: Trace) -> Value:
 def reduce(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """Axes go, or stay as 1 with `keepdims`; units along them are mixed."""
     (value,) = inputs
-    given = op.config.get("axis")
-    axes = range(len(value)) if given is None else given if isinstance(given, list | tuple) else [given]
-    gone = {axis % len(value) for axis in axes}
+    gone = axes_of(op.config.get("axis"), len(value))
     trace.pin(tuple(value[axis] for axis in gone), "mixes_channels", f"{op.class_name} over an axis that has units")
     if op.config.get("keepdims"):
         return tuple(1 if axis in gone else extent for axis, extent in enumerate(value))
     return tuple(extent for axis, extent in enumerate(value) if axis not in gone)
-
-
-@operation("LogSoftmax", "Normalize", "Softmax", "Cumsum", "Cumprod", "Sort")
-def mix(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """One axis is mixed and stays as long as it is."""
-    (value,) = inputs
-    given = op.config.get("axis", -1)
-    for axis in range(len(value)) if given is None else given if isinstance(given, list | tuple) else [given]:
-        trace.pin(value[axis], "mixes_channels", f"{op.class_name} over an axis that has units")
-    return value
 
 
 @operation("Matmul")
@@ -147,21 +129,3 @@ def matmul(op: Op, inputs: list[Value], trace: Trace) -> Value:
     output = (*broadcast(heads, trace), first[-2], second[-1])
     trace.cost(output[1:], (first[-1],), None)
     return output
-
-
-@operation("AveragePool", "MaxPool")
-def pool(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
-    """As the pooling layers, whose fields it has."""
-    from pruning.rules.pooling import pool as pool_layer
-
-    return pool_layer(op, inputs, trace)
-
-
-@operation("Repeat")
-def repeat(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """[a, b] -> [a, a, b, b] along an axis."""
-    from pruning.rules.convolution import repeated
-
-    (value,) = inputs
-    axis, times = op.config["axis"], op.config["repeats"]
-    return replaced(value, axis, repeated(value[axis], times))

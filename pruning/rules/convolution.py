@@ -7,21 +7,10 @@ from math import prod
 import numpy as np
 
 from pruning.graph import Op
-from pruning.rules import layer
+from pruning.rules import layer, operation
 from pruning.rules.activation import activate
-from pruning.rules.trace import (
-    Extent,
-    Ids,
-    Trace,
-    Value,
-    channel_axis,
-    numbers,
-    places,
-    replaced,
-    size,
-    spatial,
-    spatial_axes,
-)
+from pruning.rules.trace import Extent, Ids, Trace, Value, channel_axis, numbers, places, replaced, size
+from pruning.rules.windows import slide, spread
 
 
 @layer("Conv1D", "Conv2D", "Conv3D")
@@ -46,7 +35,7 @@ def conv(op: Op, inputs: list[Value], trace: Trace) -> Value:
         trace.follow(trace.weight(1), filters)
     trace.resize("filters", filters)
     trace.width(filters)
-    output = replaced(_slide(op, value, trace), channels, filters)
+    output = replaced(slide(op, "kernel_size", value, trace), channels, filters)
     trace.cost(places(output, channels), (entering, filters), kernel, prod(window))
     return activate(op.config["activation"], output, trace)
 
@@ -72,20 +61,6 @@ def tied_groups(entering: Extent, kernel: str, groups: int, trace: Trace) -> tup
     return table[0], first
 
 
-def _slide(op: Op, value: Value, trace: Trace) -> Value:
-    """The output's spatial sizes: ceil(n / s) for same and causal, floor((n - d * (k - 1) - 1) / s) + 1 for valid."""
-    axes = spatial_axes(op.config, len(value))
-    window = numbers(op.config["kernel_size"], len(axes))
-    strides = numbers(op.config["strides"], len(axes))
-    dilation = numbers(op.config.get("dilation_rate", 1), len(axes))
-    for axis, k, s, d in zip(axes, window, strides, dilation, strict=True):
-        n = spatial(value[axis], trace)
-        if n is not None:
-            n = -(-n // s) if op.config["padding"] in ("same", "causal") else (n - d * (k - 1) - 1) // s + 1
-        value = replaced(value, axis, n)
-    return value
-
-
 @layer("DepthwiseConv1D", "DepthwiseConv2D")
 def depthwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """kernel (*window, channels, multiplier), bias (channels * multiplier): output c * multiplier + j reads c."""
@@ -100,7 +75,7 @@ def depthwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
     if op.config["use_bias"]:
         trace.follow(trace.weight(1), leaving)
     trace.width(leaving)
-    output = replaced(_slide(op, value, trace), channels, leaving)
+    output = replaced(slide(op, "kernel_size", value, trace), channels, leaving)
     trace.cost(places(output, channels), (leaving,), kernel, prod(window))
     return activate(op.config["activation"], output, trace)
 
@@ -123,7 +98,7 @@ def separable(op: Op, inputs: list[Value], trace: Trace) -> Value:
         trace.follow(trace.weight(2), filters)
     trace.resize("filters", filters)
     trace.width(filters)
-    output = replaced(_slide(op, value, trace), channels, filters)
+    output = replaced(slide(op, "kernel_size", value, trace), channels, filters)
     trace.cost(places(output, channels), (between,), kernel, prod(window))
     trace.cost(places(output, channels), (between, filters), pointwise)
     return activate(op.config["activation"], output, trace)
@@ -133,10 +108,9 @@ def separable(op: Op, inputs: list[Value], trace: Trace) -> Value:
 def transposed(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """kernel (*window, filters, channels), bias (filters). MACs: input positions * window * channels * filters."""
     (value,) = inputs
-    axes = spatial_axes(op.config, len(value))
     channels = channel_axis(op.config, len(value))
     kernel = trace.weight(0)
-    window = numbers(op.config["kernel_size"], len(axes))
+    window = numbers(op.config["kernel_size"], len(value) - 2)
     trace.expect(kernel, [*window, op.config["filters"], size(value[channels])])
     trace.bind(kernel, -1, value[channels], "consumer")
     filters = trace.produce(kernel, -2)
@@ -145,26 +119,16 @@ def transposed(op: Op, inputs: list[Value], trace: Trace) -> Value:
     trace.resize("filters", filters)
     trace.width(filters)
     trace.cost(places(value, channels), (value[channels], filters), kernel, prod(window))
-    output = replaced(value, channels, filters)
-    extra = op.config.get("output_padding")
-    strides = numbers(op.config["strides"], len(axes))
-    dilation = numbers(op.config.get("dilation_rate", 1), len(axes))
-    paddings = [None] * len(axes) if extra is None else numbers(extra, len(axes))
-    for axis, k, s, d, pad in zip(axes, window, strides, dilation, paddings, strict=True):
-        output = replaced(
-            output, axis, _grow(spatial(value[axis], trace), d * (k - 1) + 1, s, pad, op.config["padding"])
-        )
+    output = replaced(spread(op, value, trace), channels, filters)
     return activate(op.config["activation"], output, trace)
 
 
-def _grow(n: int | None, window: int, stride: int, extra: int | None, padding: str) -> int | None:
-    """Output size of a transposed convolution, as Keras computes it for one axis."""
-    if n is None:
-        return None
-    if extra is None:
-        return n * stride if padding == "same" else n * stride + max(window - stride, 0)
-    base = (n - 1) * stride + window + extra
-    return base - 2 * (window // 2) if padding == "same" else base
+@operation("Repeat")
+def repeat(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """[a, b] -> [a, a, b, b] along an axis."""
+    (value,) = inputs
+    axis = op.config["axis"]
+    return replaced(value, axis, repeated(value[axis], op.config["repeats"]))
 
 
 def repeated(extent: Extent, times: int) -> Extent:

@@ -9,7 +9,7 @@ import numpy as np
 from pruning.graph import Op
 from pruning.rules import operation
 from pruning.rules.merge import strung
-from pruning.rules.trace import Extent, Trace, Value, replaced, size
+from pruning.rules.trace import Extent, Trace, Value, axes_of, replaced, size
 
 
 @operation("GetItem")
@@ -92,9 +92,7 @@ def split(op: Op, inputs: list[Value], trace: Trace) -> list[Value]:
 def flip(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """The ids of an axis turned round."""
     (value,) = inputs
-    given = op.config["axis"]
-    axes = range(len(value)) if given is None else given if isinstance(given, list | tuple) else [given]
-    for axis in axes:
+    for axis in axes_of(op.config["axis"], len(value)):
         extent = value[axis]
         value = replaced(value, axis, extent[::-1] if isinstance(extent, np.ndarray) else extent)
     return value
@@ -104,8 +102,7 @@ def flip(op: Op, inputs: list[Value], trace: Trace) -> Value:
 def roll(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """A shift that is a number of places: units along the axis stay."""
     (value,) = inputs
-    given = op.config["axis"]
-    axes = range(len(value)) if given is None else given if isinstance(given, list | tuple) else [given]
+    axes = axes_of(op.config["axis"], len(value))
     trace.pin(tuple(value[axis] for axis in axes), "unsupported_option", "rolls an axis that has units")
     return value
 

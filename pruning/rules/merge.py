@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pruning.graph import Op
-from pruning.rules import layer
+from pruning.rules import layer, operation
 from pruning.rules.trace import FIXED, Extent, Trace, Value, size
 
 
@@ -33,6 +33,7 @@ def _spread(extents: tuple[Extent, ...], trace: Trace) -> Extent:
 
 
 @layer("Concatenate")
+@operation("Concatenate")
 def concatenate(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """Ids are strung together along `axis` and meet along the others."""
     return strung(inputs, op.config["axis"], trace)

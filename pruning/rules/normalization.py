@@ -6,7 +6,7 @@ import numpy as np
 
 from pruning.graph import Op
 from pruning.rules import layer
-from pruning.rules.trace import Trace, Value, places, size
+from pruning.rules.trace import Trace, Value, axes_of, places, size
 
 
 @layer("BatchNormalization")
@@ -20,7 +20,7 @@ def batch_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
     if op.config.get("renorm"):
         trace.pin(extent, "unsupported_option", "batch renormalisation keeps statistics that no rule binds")
     if op.config["scale"]:
-        trace.scales[trace.weight(0)] = op.name
+        trace.scales.add(trace.weight(0))
     return value
 
 
@@ -45,8 +45,7 @@ def normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
 def layer_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """Mean and variance over `axis`: what lies there is mixed."""
     (value,) = inputs
-    given = op.config["axis"]
-    for axis in given if isinstance(given, list | tuple) else [given]:
+    for axis in axes_of(op.config["axis"], len(value)):
         trace.pin(value[axis], "normalized_axis", f"{op.class_name} takes its statistics over these units")
     return value
 
@@ -65,7 +64,7 @@ def group_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
     for vector in vectors:
         trace.follow(vector, extent)
     if op.config["scale"]:
-        trace.scales[vectors[0]] = op.name
+        trace.scales.add(vectors[0])
     if op.config["groups"] != -1:
         trace.resize("groups", extent)
     return value

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from pruning.graph import Op
-from pruning.rules import layer
+from pruning.rules import layer, operation
 from pruning.rules.trace import Trace, Value, numbers, replaced, spatial, spatial_axes
+from pruning.rules.windows import slide
 
 
 @layer("AveragePooling1D", "AveragePooling2D", "AveragePooling3D", "MaxPooling1D", "MaxPooling2D", "MaxPooling3D")
+@operation("AveragePool", "MaxPool")
 def pool(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """ceil(n / s) for same, floor((n - k) / s) + 1 for valid; each channel on its own."""
+    """A window over the spatial axes; each channel on its own."""
     (value,) = inputs
-    axes = spatial_axes(op.config, len(value))
-    window = numbers(op.config["pool_size"], len(axes))
-    strides = numbers(op.config["strides"] or window, len(axes))
-    for axis, k, s in zip(axes, window, strides, strict=True):
-        n = spatial(value[axis], trace)
-        if n is not None:
-            n = -(-n // s) if op.config["padding"] == "same" else (n - k) // s + 1
-        value = replaced(value, axis, n)
-    return value
+    return slide(op, "pool_size", value, trace)
 
 
 @layer(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from pruning.graph import Op
 from pruning.nodes import refs
 from pruning.rules import layer, rule_of
 from pruning.rules.activation import activate
-from pruning.rules.trace import Extent, Ids, Trace, Value, channel_axis, numbers, replaced, size, spatial, spatial_axes
+from pruning.rules.trace import Extent, Ids, Trace, Value, channel_axis, numbers, places, replaced, size, spatial
+from pruning.rules.windows import slide
 
 GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
 
@@ -107,10 +110,9 @@ def conv_lstm(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
     """kernel (*window, channels, 4 * filters), recurrent kernel (*window, filters, 4 * filters), bias (4 * filters)."""
     value = inputs[0]
     frame = (value[0], *value[2:])
-    channels, axes = channel_axis(op.config, len(frame)), spatial_axes(op.config, len(frame))
-    rank = len(axes)
+    channels = channel_axis(op.config, len(frame))
     kernel, inner, bias = (trace.weight(index, "cell") for index in range(3))
-    window = numbers(op.config["kernel_size"], rank)
+    window = numbers(op.config["kernel_size"], len(frame) - 2)
     width = op.config["filters"]
     trace.expect(kernel, [*window, size(frame[channels]), 4 * width])
     trace.bind(kernel, -2, frame[channels], "consumer")
@@ -122,19 +124,11 @@ def conv_lstm(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
         trace.follow(bias, across)
     trace.resize("filters", filters)
     trace.width(filters)
-    spaces: list[Extent] = []
-    strides = numbers(op.config["strides"], rank)
-    dilation = numbers(op.config["dilation_rate"], rank)
-    for axis, k, s, d in zip(axes, window, strides, dilation, strict=True):
-        n = spatial(frame[axis], trace)
-        same = op.config["padding"] == "same"
-        spaces.append(n if n is None else -(-n // s) if same else (n - d * (k - 1) - 1) // s + 1)
-    places = (spatial(value[1], trace), *spaces)
-    trace.cost(places, (frame[channels], across), kernel, int(np.prod(window)))
-    trace.cost(places, (filters, across), inner, int(np.prod(window)))
+    output = replaced(slide(op, "kernel_size", frame, trace), channels, filters)
+    spaces = (spatial(value[1], trace), *places(output, channels))
+    trace.cost(spaces, (frame[channels], across), kernel, prod(window))
+    trace.cost(spaces, (filters, across), inner, prod(window))
     for activation in ("activation", "recurrent_activation"):
         activate(op.config.get(activation), (filters,), trace)
-    output = list(spaces)
-    output.insert(channels - 1, filters)
-    states = [(value[0], *output) for _ in _states(op, inputs, filters, trace)]
-    return _outputs(op, (value[0], places[0], *output), states, trace)
+    states = [output for _ in _states(op, inputs, filters, trace)]
+    return _outputs(op, (value[0], spaces[0], *output[1:]), states, trace)

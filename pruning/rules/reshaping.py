@@ -13,7 +13,7 @@ import numpy as np
 from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op
 from pruning.rules import layer, operation
-from pruning.rules.trace import FIXED, Extent, Ids, Trace, Value, shape_of, size
+from pruning.rules.trace import FIXED, Extent, Ids, Trace, Value, axes_of, shape_of, size
 
 
 @layer("Flatten")
@@ -102,8 +102,8 @@ def expand_dims(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """New axes of 1."""
     value = inputs[0]
     given = op.config["axis"]
-    axes = given if isinstance(given, list | tuple) else [given]
-    for axis in sorted(axis % (len(value) + len(axes)) for axis in axes):
+    count = len(given) if isinstance(given, list | tuple) else 1
+    for axis in sorted(axes_of(given, len(value) + count)):
         value = (*value[:axis], 1, *value[axis:])
     return value
 
@@ -116,7 +116,7 @@ def squeeze(op: Op, inputs: list[Value], trace: Trace) -> Value:
     if given is None:
         gone = {axis for axis, extent in enumerate(value) if size(extent) == 1}
     else:
-        gone = {axis % len(value) for axis in (given if isinstance(given, list | tuple) else [given])}
+        gone = set(axes_of(given, len(value)))
     trace.pin(tuple(value[axis] for axis in gone), "takes_one", "an axis of one unit is taken away")
     return tuple(extent for axis, extent in enumerate(value) if axis not in gone)
 

@@ -85,7 +85,7 @@ class Trace:
         self._settled = 0
         self.resizes: dict[tuple[str | int, ...], Resize] = {}
         self.widths: dict[str, Ids] = {}
-        self.scales: dict[str, str] = {}
+        self.scales: set[str] = set()
         self.vocabularies: dict[int, int] = {}
         self.entered: dict[int, int] = {}
         # Arrays that the file holds a second time under another layer.
@@ -295,9 +295,9 @@ def shape_of(value: Value) -> tuple[int | None, ...]:
     return tuple(size(extent) for extent in value)
 
 
-def plain(value: Value) -> Value:
-    """The tensor without its units."""
-    return shape_of(value)
+def left(extent: Extent, gone: npt.NDArray[np.bool_]) -> int | None:
+    """How long an axis is without the units whose flag in `gone` (see `Units.gone`) is set."""
+    return int(np.count_nonzero(~gone[extent])) if isinstance(extent, np.ndarray) else extent
 
 
 def places(value: Value, channels: int) -> Value:
@@ -319,6 +319,12 @@ def spatial(extent: Extent, trace: Trace) -> int | None:
     """The size of an axis that a window slides over; units there (after a Permute) must stay."""
     trace.pin(extent, "mixes_channels", "slides over an axis that has units")
     return size(extent)
+
+
+def axes_of(given: Any, rank: int) -> tuple[int, ...]:
+    """`axis` in a config (a number, a list, None for all axes) as axes of a tensor, each once and counted from 0."""
+    axes = range(rank) if given is None else given if isinstance(given, list | tuple) else (given,)
+    return tuple(dict.fromkeys(axis % rank for axis in axes))
 
 
 def replaced(value: Value, axis: int, extent: Extent) -> Value:

@@ -22,7 +22,7 @@ class Network:
         self.layers: list[LayerEntry] = []
         self.widths: dict[str, np.ndarray] = {}
         self.arrays: dict[str, np.ndarray] = {}
-        self.scales: dict[str, str] = {}
+        self.scales: set[str] = set()
         self.pinned: set[int] = set()
 
     def new(self, count: int) -> np.ndarray:
@@ -52,7 +52,7 @@ class Network:
         for path in paths:
             self.arrays[path] = self.rng.normal(size=len(ids)).astype(np.float32)
             self.axes.append(Axis(path, 0, ids, "follower", name))
-        self.scales[paths[0]] = name
+        self.scales.add(paths[0])
         self.layers.append(LayerEntry(name, "BatchNormalization", paths))
         return ids
 
@@ -99,7 +99,7 @@ class Network:
             dtypes={path: array.dtype for path, array in self.arrays.items()},
             layers=tuple(self.layers),
             resizes=(),
-            scales=self.scales,
+            scales=frozenset(self.scales),
             tensors=(),
             vocabularies={},
         )
