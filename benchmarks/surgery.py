@@ -13,7 +13,8 @@ from pathlib import Path
 
 from benchmarks.figure import Figure
 from pruning import archive, criteria, graph, selection, surgery, units
-from pruning.contract.spec import L2, Pruning, RatioTarget
+from pruning.contract.criteria import L2
+from pruning.contract.spec import Pruning, RatioTarget
 
 ROUNDS = 9
 GOAL = 0.15

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.http.problems import declared
 from app.jobs.schemas import JobCreate
-from pruning.contract import spec
+from pruning.contract import criteria, spec
 
 router = APIRouter(prefix="/v1/methods", tags=["methods"])
 
@@ -43,7 +43,7 @@ def catalogue() -> dict[str, Any]:
     return {
         "structures": list(get_args(spec.Structure)),
         "scopes": list(get_args(spec.Scope)),
-        "criteria": _members(spec.Criterion, "name"),
+        "criteria": _members(criteria.Criterion, "name"),
         "targets": _members(spec.Target, "type"),
         "schedules": _members(spec.Schedule, "name"),
         "stages": _members(spec.Stage, "stage"),

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+# No count of anything in a model or a data set is larger; what is goes into arrays of 64-bit integers.
+MOST = 2**31 - 1
+
 
 class Record(BaseModel):
     """A frozen record that refuses unknown fields and numbers that are not finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Choice(Record):
+    """A record that a user writes: a wrong type is refused and not made to fit (`"yes"` is no boolean)."""
+
+    model_config = ConfigDict(strict=True)

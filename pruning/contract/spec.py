@@ -1,7 +1,7 @@
 """A job's spec: what to prune, how far, how to recover, what to measure.
 
-The discriminated unions here *are* the catalogue of methods: `GET /v1/methods` is their JSON Schema, and a test
-checks that each member has one implementation. A new method is one class here and one function there.
+The discriminated unions here and in `criteria` *are* the catalogue of methods: `GET /v1/methods` is their JSON Schema,
+and a test checks that each member has one implementation. A new method is one class here and one function there.
 """
 
 from __future__ import annotations
@@ -9,77 +9,23 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pruning.contract.base import Record
+from pruning.contract.base import MOST, Choice
+from pruning.contract.criteria import L2, Criterion, weight_criteria
 from pruning.contract.dataset import Split
 
 Structure = Literal["channel", "weight"]
 Scope = Literal["global", "layer"]
 Measure = Literal["macs", "parameters", "size_bytes"]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
-# No count of anything in a model or a data set is larger; what is goes into arrays of 64-bit integers.
-MOST = 2**31 - 1
 YEAR = 366 * 86400.0
 
 
 def contradiction(detail: str) -> PydanticCustomError:
     """A validation error that the service answers with `contradictory_spec`."""
     return PydanticCustomError("contradictory_spec", "{detail}", {"detail": detail})
-
-
-class Choice(Record):
-    """A record that a user writes: a wrong type is refused and not made to fit (`"yes"` is no boolean)."""
-
-    model_config = ConfigDict(strict=True)
-
-
-# --- criteria: a score per unit, higher is kept ------------------------------------------------------------------
-
-
-class Magnitude(Choice):
-    """What every criterion that reads weights alone takes.
-
-    `aggregation` joins the scores of a coupled unit's producers; `normalization` makes the scores of different
-    groups comparable before they compete under scope `global`. `auto` is `mean` for channels, `none` for weights.
-    """
-
-    aggregation: Literal["mean", "max", "none"] = "mean"
-    normalization: Literal["auto", "none", "mean", "max", "standard", "sum", "lamp"] = "auto"
-
-
-class L1(Magnitude):
-    """Sum of the absolute weights of a unit (Li et al. 2017, arXiv:1608.08710)."""
-
-    name: Literal["l1"]
-
-
-class L2(Magnitude):
-    """Euclidean norm of the weights of a unit (Han et al. 2015, arXiv:1506.02626, for single weights)."""
-
-    name: Literal["l2"]
-
-
-class MeanAbs(Magnitude):
-    """Mean of the absolute weights of a unit: L1 without the advantage of large kernels."""
-
-    name: Literal["mean_abs"]
-
-
-class BatchNormScale(Magnitude):
-    """Absolute scale (gamma) of the normalisation that follows a unit (Liu et al. 2017, arXiv:1708.06519)."""
-
-    name: Literal["bn_scale"]
-
-
-class Random(Choice):
-    """Uniform random scores from the job's seed: the baseline every criterion has to beat."""
-
-    name: Literal["random"]
-
-
-Criterion = Annotated[L1 | L2 | MeanAbs | BatchNormScale | Random, Field(discriminator="name")]
 
 
 # --- targets: how far to go --------------------------------------------------------------------------------------
@@ -198,6 +144,16 @@ class Pruning(Choice):
             rule.ratio or rule.remove or rule.keep for rule in self.layers.values()
         ):
             raise PydanticCustomError("missing_layers", "a manual target needs layers with ratio, remove or keep")
+        return self
+
+    @model_validator(mode="after")
+    def criterion_scores_the_structure(self) -> Self:
+        if self.structure == "weight" and not self.criterion.of_weights:
+            detail = (
+                f"criterion {self.criterion.name} scores channels, not single weights: take one of "
+                f"{', '.join(weight_criteria())}, or structure channel"
+            )
+            raise PydanticCustomError("criterion_of_units", "{detail}", {"detail": detail})
         return self
 
 

@@ -1,7 +1,7 @@
 """Evidence -> a score per unit, higher is kept. One file per kind of evidence; the tables below are the registry.
 
-Keys are the spec's classes, one entry for each structure. To add a criterion: its class in `contract/spec.py`, its
-function in a file here, a line in each table.
+Keys are the spec's classes. To add a criterion: its class in `contract/criteria.py`, its function in a file here, its
+line in `CHANNEL` and, if it scores single weights, in `WEIGHT`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pruning.contract.base import Record
-from pruning.contract.spec import L1, L2, BatchNormScale, Criterion, MeanAbs, Random
+from pruning.contract.criteria import L1, L2, BatchNormScale, Criterion, MeanAbs, Random
 from pruning.criteria import magnitude, normalization_scale, uniform
 from pruning.criteria.comparable import Array, Arrays, Floats
 
@@ -28,7 +28,6 @@ WEIGHT: dict[type[Record], Callable[[Any, str, Array, int], Floats]] = {
     L1: magnitude.weights,
     L2: magnitude.weights,
     MeanAbs: magnitude.weights,
-    BatchNormScale: normalization_scale.weights,
     Random: uniform.weights,
 }
 
@@ -42,10 +41,7 @@ def score(criterion: Criterion, units: Units, arrays: Arrays, seed: int = 0) -> 
 
 
 def score_weights(criterion: Criterion, arrays: Arrays, seed: int = 0) -> dict[str, Floats]:
-    """Scores of the elements of these kernels by path, of the kernels' shapes, float32; finite.
-
-    Raises `InvalidSpec` for a criterion that says nothing of single weights.
-    """
+    """Scores of the elements of these kernels by path, of the kernels' shapes, float32; finite."""
     return {path: WEIGHT[type(criterion)](criterion, path, array, seed) for path, array in arrays.items()}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pruning.contract.base import Record
-from pruning.contract.spec import L1, L2, Magnitude, MeanAbs
+from pruning.contract.criteria import L1, L2, Comparable, MeanAbs
 from pruning.criteria.comparable import Array, Arrays, Floats, aggregate, by_group, normalize
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Norm:
 NORMS: dict[type[Record], Norm] = {L1: Norm(), L2: Norm(squares=True), MeanAbs: Norm(mean=True)}
 
 
-def channels(criterion: Magnitude, units: Units, arrays: Arrays, _seed: int) -> dict[str, Floats]:
+def channels(criterion: Comparable, units: Units, arrays: Arrays, _seed: int) -> dict[str, Floats]:
     """The norm of each unit's slices in each producer, aggregated over producers, normalised within the group.
 
     L1: Li et al. 2017, arXiv:1608.08710, section 3.1. L2: the same with the Euclidean norm. A unit that owns several
@@ -70,7 +70,7 @@ def _sums(matrix: Array, squares: bool) -> Floats:
         return np.asarray(np.einsum("ij->j", np.abs(matrix)))
 
 
-def weights(criterion: Magnitude, _path: str, array: Array, _seed: int) -> Floats:
+def weights(criterion: Comparable, _path: str, array: Array, _seed: int) -> Floats:
     """|w|, normalised within the kernel (Han et al. 2015, arXiv:1506.02626); for one weight all norms are the same.
 
     `auto` compares plain magnitudes: with a scale per kernel ResNet8 at half its weights falls to 17 %, else to 65 %.

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pruning.contract.errors import InvalidSpec
-from pruning.contract.spec import BatchNormScale
-from pruning.criteria.comparable import Array, Arrays, Floats, aggregate, by_group, normalize
+from pruning.contract.criteria import BatchNormScale
+from pruning.criteria.comparable import Arrays, Floats, aggregate, by_group, normalize
 
 if TYPE_CHECKING:
     from pruning.units import Axis, Units
@@ -30,10 +29,3 @@ def channels(criterion: BatchNormScale, units: Units, arrays: Arrays, _seed: int
         for group, evidence in by_group(units, scales, absolute)
         if evidence
     }
-
-
-def weights(_criterion: BatchNormScale, _path: str, _array: Array, _seed: int) -> Floats:
-    """One gamma scales a whole channel, so it says nothing of the weights within: refused with `InvalidSpec`."""
-    raise InvalidSpec(
-        "bn_scale scores channels, not single weights: take l1, l2, mean_abs or random, or structure channel"
-    )

@@ -7,7 +7,7 @@ from zlib import crc32
 
 import numpy as np
 
-from pruning.contract.spec import Random
+from pruning.contract.criteria import Random
 from pruning.criteria.comparable import Array, Arrays, Floats
 
 if TYPE_CHECKING:

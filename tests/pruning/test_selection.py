@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pruning import criteria
+from pruning.contract.criteria import L2
 from pruning.contract.errors import ContradictorySpec, InfeasibleTarget, NothingToPrune
-from pruning.contract.spec import L2, Pruning
+from pruning.contract.spec import Pruning
 from pruning.selection import Infeasible, kept_because, select
 from tests.pruning.hand import Network, chain, counted, removed_of
 

@@ -39,6 +39,7 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str]] = {
     "unknown target": (target(type="magic"), SPEC, "pruning.target"),
     "unknown criterion": (pruning(criterion={"name": "magic"}), SPEC, "pruning.criterion"),
     "unknown parameter": (pruning(criterion={"name": "l2", "power": 3}), SPEC, "pruning.criterion.power"),
+    "criterion of channels": (pruning(structure="weight", criterion={"name": "bn_scale"}), SPEC, "pruning"),
     "unknown scope": (pruning(scope="galactic"), SPEC, "pruning.scope"),
     "unknown structure": (pruning(structure="filter"), SPEC, "pruning.structure"),
     "unbuilt structure": (pruning(structure="head"), SPEC, "pruning.structure"),

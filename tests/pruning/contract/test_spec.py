@@ -52,3 +52,9 @@ def test_a_layer_cannot_be_skipped_and_kept_in_part() -> None:
     layers = {"a": {"skip": True, "keep": [0]}}
     with pytest.raises(ValidationError, match="skip leaves"):
         Spec.model_validate({"pruning": {"target": {"type": "ratio", "value": 0.5}, "layers": layers}})
+
+
+def test_a_criterion_of_units_scores_no_single_weights() -> None:
+    pruning = {"structure": "weight", "criterion": {"name": "bn_scale"}, "target": {"type": "ratio", "value": 0.5}}
+    with pytest.raises(ValidationError, match=r"bn_scale scores channels.*take one of l1, l2"):
+        Spec.model_validate({"pruning": pruning})

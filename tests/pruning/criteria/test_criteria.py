@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from pruning import criteria
-from pruning.contract.errors import InvalidSpec
-from pruning.contract.spec import L1, L2, BatchNormScale, Criterion, MeanAbs, Random
+from pruning.contract.criteria import L1, L2, BatchNormScale, Criterion, MeanAbs, Random
 from pruning.units import Axis
 from tests.pruning.hand import Network
 
@@ -31,7 +30,7 @@ def every():
 
 EVERY = list(every())
 MAGNITUDES = [one for one in EVERY if not isinstance(one, Random)]
-OF_WEIGHTS = [one for one in EVERY if not isinstance(one, BatchNormScale)]
+OF_WEIGHTS = [one for one in EVERY if one.of_weights]
 
 
 def named(one) -> str:
@@ -48,7 +47,8 @@ def residual() -> Network:
 
 
 def test_every_member_of_the_union_has_one_implementation_for_each_structure():
-    assert set(criteria.CHANNEL) == set(criteria.WEIGHT) == set(MEMBERS)
+    assert set(criteria.CHANNEL) == set(MEMBERS)
+    assert set(criteria.WEIGHT) == {member for member in MEMBERS if member.of_weights}
 
 
 # --- the contract ----------------------------------------------------------------------------------------------------
@@ -198,11 +198,6 @@ def test_bn_scale_leaves_out_what_is_not_wholly_scaled():
     network.norm("half", ids[:2])
     units = network.head(ids).units()
     assert criteria.score(BatchNormScale(name="bn_scale"), units, network.arrays) == {}
-
-
-def test_bn_scale_does_not_score_single_weights():
-    with pytest.raises(InvalidSpec, match="take l1, l2, mean_abs or random"):
-        criteria.score_weights(BatchNormScale(name="bn_scale"), {"k": np.ones((2, 2))})
 
 
 def test_random_scores_of_a_group_depend_on_seed_and_id_alone():
