@@ -94,10 +94,12 @@ def decision(case: Case, plan: Plan, scores: dict[str, Any], pruning: Pruning) -
 
 
 def cut(case: Case, chosen: Decision) -> Archive:
-    """The model without its removed units, or with its masked weights zero."""
+    """The model without its removed units, or with its masked weights zero. Raises what `surgery` raises."""
     if chosen.plan.structure == "weight":
         return archives.replace_arrays(case.archive, masks.apply(case.archive.arrays, chosen.masks))
-    return surgery.apply(case.archive, case.graph, case.units, chosen.removed)
+    left = surgery.apply(case.archive, case.graph, case.units, chosen.removed)
+    surgery.check(left, case.units, chosen.removed)
+    return left
 
 
 def removed(case: Case, chosen: Decision) -> Removed:

@@ -24,16 +24,38 @@ from pruning.units import Units
 def apply(archive: Archive, graph: Graph, units: Units, removed: npt.ArrayLike) -> Archive:
     """The model without the units `removed`, an array of unit ids. No build config, no optimizer state is left.
 
-    Raises `ContradictorySpec` where a layer would lose all its units or a unit that must stay; `VerificationFailed`
-    where what is left does not fit together.
+    Raises `ContradictorySpec` where a layer would lose all its units or a unit that must stay. What comes out is not
+    read again: see `check`.
     """
     gone = _gone(units, removed)
     kept = without_optimizer(archive)
     arrays = _sliced(kept.arrays, units, gone)
-    config = _resized(archive.config, graph, units, gone)
-    result = replace(kept, config=config, arrays=arrays)
-    _check(result, units, gone)
-    return result
+    return replace(kept, config=_resized(archive.config, graph, units, gone), arrays=arrays)
+
+
+def check(result: Archive, units: Units, removed: npt.ArrayLike) -> None:
+    """Read a sliced model like an upload: every array must fit its layer, every layer cost what was predicted.
+
+    Raises `VerificationFailed` where what is left does not fit together.
+    """
+    gone = _gone(units, removed)
+    bound = {axis.weight for axis in units.axes}
+    resized = {resize.layer for resize in units.resizes}
+    for entry in units.layers:
+        if entry.name in resized and (loose := set(entry.weights) - bound):
+            raise VerificationFailed(f"layer {entry.name!r} is resized but no rule binds its arrays {sorted(loose)}")
+    try:
+        found, _ = unit_finder.traced(graphs.build(result.config), result.arrays)
+    except SecateurError as error:
+        raise VerificationFailed(f"what is left of the model does not fit together: {error.detail}") from error
+    known = {barrier.layer for barrier in units.barriers if barrier.code == "misread"}
+    for barrier in found.barriers:
+        if barrier.code == "misread" and barrier.layer not in known:
+            raise VerificationFailed(f"what is left of layer {barrier.layer!r} does not fit together: {barrier.detail}")
+    for cost, now in zip(units.costs, found.costs, strict=True):
+        predicted = cost.multiplier * prod(left(ids, gone) or 0 for ids in cost.axes)
+        if predicted != now.multiplier * prod(len(ids) for ids in now.axes):
+            raise VerificationFailed(f"layer {cost.layer!r} should cost {predicted} MACs, its arrays cost other")
 
 
 def mask(arrays: Mapping[str, npt.NDArray[Any]], units: Units, removed: npt.ArrayLike) -> Arrays:
@@ -97,15 +119,23 @@ def _gone(units: Units, removed: npt.ArrayLike) -> npt.NDArray[np.bool_]:
 
 
 def _sliced(arrays: Arrays, units: Units, gone: npt.NDArray[np.bool_]) -> Arrays:
-    result = dict(arrays)
+    """Array by array, so that what its first axis left is still in the cache when the next one is taken."""
+    kept: dict[int, npt.NDArray[np.int64] | None] = {}
+    by_weight: dict[str, list[tuple[int, npt.NDArray[np.int64]]]] = {}
     # Ascending axes: the rows that go first are contiguous, which is twice as fast as the other way round.
     for axis in sorted(units.axes, key=lambda axis: axis.axis):
-        dead = gone[axis.ids]
-        if not dead.any():
+        if id(axis.ids) not in kept:
+            dead = gone[axis.ids]
+            kept[id(axis.ids)] = np.flatnonzero(~dead) if dead.any() else None
+        if (stays := kept[id(axis.ids)]) is None:
             continue
-        if dead.all():
+        if not len(stays):
             raise ContradictorySpec(f"nothing of layer {axis.layer!r} would be left: keep at least one unit")
-        result[axis.weight] = np.take(result[axis.weight], np.flatnonzero(~dead), axis.axis)
+        by_weight.setdefault(axis.weight, []).append((axis.axis, stays))
+    result = dict(arrays)
+    for weight, cuts in by_weight.items():
+        for along, stays in cuts:
+            result[weight] = np.take(result[weight], stays, along)
     return result
 
 
@@ -162,24 +192,3 @@ def _without_build_config(entry: Mapping[str, Any]) -> dict[str, Any]:
         }
         kept["config"] = config | wrapped if wrapped else config
     return kept
-
-
-def _check(result: Archive, units: Units, gone: npt.NDArray[np.bool_]) -> None:
-    """Read the new model like an upload: every array must fit its layer, every unit left must be found again."""
-    bound = {axis.weight for axis in units.axes}
-    resized = {resize.layer for resize in units.resizes}
-    for entry in units.layers:
-        if entry.name in resized and (loose := set(entry.weights) - bound):
-            raise VerificationFailed(f"layer {entry.name!r} is resized but no rule binds its arrays {sorted(loose)}")
-    try:
-        found, _ = unit_finder.traced(graphs.build(result.config), result.arrays)
-    except SecateurError as error:
-        raise VerificationFailed(f"what is left of the model does not fit together: {error.detail}") from error
-    known = {barrier.layer for barrier in units.barriers if barrier.code == "misread"}
-    for barrier in found.barriers:
-        if barrier.code == "misread" and barrier.layer not in known:
-            raise VerificationFailed(f"what is left of layer {barrier.layer!r} does not fit together: {barrier.detail}")
-    for cost, now in zip(units.costs, found.costs, strict=True):
-        predicted = cost.multiplier * prod(left(ids, gone) or 0 for ids in cost.axes)
-        if predicted != now.multiplier * prod(len(ids) for ids in now.axes):
-            raise VerificationFailed(f"layer {cost.layer!r} should cost {predicted} MACs, its arrays cost other")

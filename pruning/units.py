@@ -92,10 +92,17 @@ def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]]) -> Units:
     roots, classes = np.unique(labels, return_inverse=True)
     renamed = np.append(classes, FIXED).astype(np.int64)
 
+    known: dict[int, Ids] = {}
+
     def final(extent: Any) -> Any:
         if isinstance(extent, tuple):
             return tuple(final(part) for part in extent)
-        return renamed[extent] if isinstance(extent, np.ndarray) else extent
+        if not isinstance(extent, np.ndarray):
+            return extent
+        # Most axes share one array of ids with others: they still do with the final ids, which saves time everywhere.
+        if id(extent) not in known:
+            known[id(extent)] = renamed[extent]
+        return known[id(extent)]
 
     axes = tuple(replace(axis, ids=final(axis.ids)) for axis in trace.axes.values())
     sizes = {path: shape for path, shape in trace.weights.items() if path not in trace.aliases}
@@ -231,10 +238,13 @@ def _groups(axes: tuple[Axis, ...], reasons: Ids, trace: Trace, renamed: Ids) ->
 def _touching(axes: Any, group_of: Ids, count: int) -> list[list[Axis]]:
     """For each group the axes that hold its units."""
     found: list[list[Axis]] = [[] for _ in range(count)]
+    indices: dict[int, list[int]] = {}
     for axis in axes:
-        seen = np.zeros(count + 1, bool)
-        seen[group_of[axis.ids]] = True
-        for index in np.flatnonzero(seen[:-1]):
+        if id(axis.ids) not in indices:
+            seen = np.zeros(count + 1, bool)
+            seen[group_of[axis.ids]] = True
+            indices[id(axis.ids)] = np.flatnonzero(seen[:-1]).tolist()
+        for index in indices[id(axis.ids)]:
             found[index].append(axis)
     return found
 

@@ -155,6 +155,7 @@ class Proof:
         _, found = traced(self.archive)
         removed = some_units(found, self.seed) if removed is None else removed
         pruned = surgery.apply(self.fresh, self.graph, found, removed)
+        surgery.check(pruned, found, removed)
         masked = self.live.run(self.inputs, surgery.mask(self.fresh.arrays, found, removed))
         return difference(masked, Live(pruned).run(self.inputs)), difference(self.original, masked)
 
