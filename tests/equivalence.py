@@ -20,6 +20,7 @@ from pruning import graph as graphs
 from pruning import surgery, units
 from pruning.archive import Archive
 from pruning.graph import Graph
+from pruning.keras import live
 from pruning.units import Units
 from tests import graphs as graphs_of_zoo
 
@@ -51,21 +52,6 @@ def traced(archive: Archive) -> tuple[Graph, Units]:
     return graph, units.find(graph, archive.arrays)
 
 
-def in_float64(value: Any) -> Any:
-    """A config in which every layer computes in float64."""
-    if isinstance(value, dict):
-        # TensorFlow has no MaxPool3D in double.
-        if value.get("class_name") == "MaxPooling3D":
-            return value
-        if value.get("class_name") == "DTypePolicy":
-            return {**value, "config": {"name": "float64"}}
-        return {
-            key: "float64" if key == "dtype" and str(item).startswith("float") else in_float64(item)
-            for key, item in value.items()
-        }
-    return [in_float64(item) for item in value] if isinstance(value, list) else value
-
-
 def redrawn(archive: Archive, found: Units, seed: int = 0) -> Archive:
     """The archive in float64 with fresh weights: kernels He-scaled, positive vectors in [0.5, 1.5], else normal 0.3."""
     rng = np.random.default_rng(seed)
@@ -82,7 +68,7 @@ def redrawn(archive: Archive, found: Units, seed: int = 0) -> Archive:
             arrays[path] = rng.uniform(0.5, 1.5, array.shape)
         else:
             arrays[path] = rng.normal(0, 0.3, array.shape)
-    return replace(archive, config=in_float64(archive.config), arrays=arrays)
+    return replace(archive, config=live.in_float64(archive.config), arrays=arrays)
 
 
 def random_inputs(archive: Archive, graph: Graph, seed: int = 0) -> Arrays:

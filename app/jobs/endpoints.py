@@ -62,7 +62,9 @@ def page(
 async def get(
     request: Request,
     id: str,
-    wait: Annotated[float, Query(ge=0, description="answer when the state changes, or after so many seconds")] = 0,
+    wait: Annotated[
+        float, Query(ge=0, allow_inf_nan=False, description="answer when the state changes, or after so many seconds")
+    ] = 0,
 ) -> Response:
     """A job. `ETag` changes with everything that can be seen; `wait` ends at once if If-None-Match is out of date."""
     ids.check("job", id)

@@ -26,7 +26,7 @@ NAMED: dict[str, tuple[str, bytes, type[SecateurError]]] = {
     **{f"data: {name}": ("/v1/datasets", *refused) for name, refused in datasets.REFUSED.items()},
     **{f"zip: {name}": ("/v1/datasets", content, UnsafeFile) for name, content in ZIPS.items()},
 }
-MUTATIONS = 400
+MUTATIONS = 2000
 
 
 def left() -> list[Path]:

@@ -186,7 +186,7 @@ def test_cancel_ends_a_running_child(prepare: Callable[..., str], supervisor: Su
     with running(supervisor, job_id, tmp_path / "started"):
         with db.write() as session:
             assert states.request_cancel(session, job_id) == "running"
-        assert wait_until(lambda: job_of(job_id).state == "cancelled", 5)
+        assert wait_until(lambda: job_of(job_id).state == "cancelled")
 
 
 def test_a_lease_is_renewed_and_one_that_is_lost_ends_the_child(
@@ -201,7 +201,7 @@ def test_a_lease_is_renewed_and_one_that_is_lost_ends_the_child(
         with db.write() as session:
             job = session.get_one(type(job_of(job_id)), job_id)
             job.token = "another's"
-        assert wait_until(lambda: not runs(pid), settings.lease_seconds)
+        assert wait_until(lambda: not runs(pid))
     assert job_of(job_id).state == "running"
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import zipfile
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_weights_only_with_keras_2_json(tmp_path: Path) -> None:
     np.testing.assert_allclose(model(X).numpy(), by_hand(X), rtol=1e-6)
     with pytest.raises(UnreadableFile, match="weights only"):
         load(tmp_path / "weights")
-    other = json.loads(json.dumps(KERAS2))
+    other = copy.deepcopy(KERAS2)
     other["config"]["layers"][0]["config"]["units"] = 7
     with pytest.raises(UnreadableFile, match="cannot load"):
         load(tmp_path / "weights", json.dumps(other))
@@ -214,7 +215,7 @@ def test_real_keras_2_file() -> None:
 
 
 def test_a_model_without_input_shape_is_refused(tmp_path: Path) -> None:
-    config = json.loads(json.dumps(KERAS2))
+    config = copy.deepcopy(KERAS2)
     del config["config"]["layers"][0]["config"]["batch_input_shape"]
     with pytest.raises(UnreadableFile, match="input shape"):
         load(keras2_file(tmp_path / "m.h5", config))
