@@ -185,18 +185,23 @@ def test_ratio_is_after_over_before():
 
 
 @pytest.mark.parametrize(
-    ("parameters", "macs", "codes"),
+    ("parameters", "macs", "told"),
     [
-        (50, 960, ["macs_hardly_moved"]),
-        (99, 500, ["parameters_hardly_moved"]),
-        (50, 500, []),
-        (50, 800, []),
-        (90, 1000, []),
-        (100, 1000, []),
+        (50, 960, {"macs_hardly_moved": "parameters fell by 50%, macs by 4.0%: what went computes little"}),
+        (79, 951, {"macs_hardly_moved": "parameters fell by 21%, macs by 4.9%: what went computes little"}),
+        (79, 940, {}),
+        (81, 1000, {}),
+        (99, 500, {"parameters_hardly_moved": "macs fell by 50%, parameters by 1.0%: what went holds few weights"}),
+        (50, 500, {}),
+        (50, 800, {}),
+        (90, 1000, {}),
+        (100, 1000, {}),
+        (120, 500, {"parameters_hardly_moved": "macs fell by 50%, parameters by -20.0%: what went holds few weights"}),
     ],
 )
-def test_a_measure_that_hardly_moved_is_told(parameters, macs, codes):
+def test_a_measure_that_hardly_moved_is_told(parameters, macs, told):
     found = measures.hardly_moved(measured(), measured(parameters=parameters, macs=macs))
-    assert [warning.code for warning in found] == codes
-    if codes == ["macs_hardly_moved"]:
-        assert found[0].detail.startswith("parameters fell by 50%, macs by 4.0%: what went computes little")
+    assert [warning.code for warning in found] == list(told)
+    for warning in found:
+        assert warning.detail.startswith(told[warning.code])
+        assert warning.detail.endswith(f"set a budget on {warning.code.partition('_')[0]} instead")

@@ -62,10 +62,16 @@ def test_every_array_of_a_resized_layer_is_bound_and_fits(name: str) -> None:
             assert set(entry.weights) <= bound, entry.name
 
 
-def test_parameters_and_order_are_those_of_keras() -> None:
-    for name in ("mobile_net", "nested_shared", "many_ports"):
+def test_the_parameters_of_each_layer_are_those_of_keras() -> None:
+    for name in ("mobile_net", "separable", "lenet"):
         model, units = zoo.build(name), _units(name)
-        assert sum(prod(shape) for shape in units.sizes.values()) == model.count_params()
+        found = {entry.name: [units.sizes[path] for path in entry.weights] for entry in units.layers if entry.weights}
+        assert found == {
+            layer.name: [tuple(weight.shape) for weight in layer.weights] for layer in model.layers if layer.weights
+        }
+    for name in ("nested_shared", "many_ports"):
+        units = _units(name)
+        assert sum(prod(shape) for shape in units.sizes.values()) == zoo.build(name).count_params()
 
 
 def test_optimizer_state_is_no_weight() -> None:

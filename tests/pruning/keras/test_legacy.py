@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 
 from pruning.contract.errors import UnreadableFile
@@ -151,8 +152,54 @@ def built(config: Config) -> keras.Model:
     ("class_name", "config", "shape", "expected"), CASES, ids=lambda v: v if isinstance(v, str) else ""
 )
 def test_a_layer_of_keras_2(class_name: str, config: Config, shape: list[int | None], expected: Any) -> None:
+    """The output's shape, and every value of the config that Keras 3 has too."""
     config = {key: value for key, value in config.items() if value is not None or key != "units"}
-    assert built(functional(class_name, config, shape)).output_shape == expected
+    model = built(functional(class_name, config, shape))
+    assert model.output_shape == expected
+    agree(config, model.layers[-1].get_config())
+
+
+# An axis is a number now, and "normal" always meant the truncated one.
+RENAMED: dict[str, Any] = {"[3]": 3, "normal": "truncated_normal"}
+
+
+def agree(old: Config, new: Config) -> None:
+    """Values of Keras 2's config against Keras 3's: numbers, texts, and objects by class and parameters."""
+    for key, value in old.items():
+        if key not in new or key in ("name", "dtype"):
+            continue
+        found = new[key]
+        if isinstance(value, dict):
+            assert found["class_name"] == value["class_name"], key
+            agree(value["config"], found["config"])
+        else:
+            assert (list(found) if isinstance(found, tuple) else found) == RENAMED.get(str(value), value), key
+
+
+def test_what_a_layer_of_keras_2_computes() -> None:
+    """Renamed parameters and defaults that changed, by hand."""
+    x = np.array([[-2.0, 1.0, 0.5, 3.0]], np.float32)
+    leaky = built(functional("LeakyReLU", {"alpha": 0.1}, [None, 4]))
+    np.testing.assert_allclose(leaky([x]), [[-0.2, 1.0, 0.5, 3.0]], rtol=1e-6)
+    norm = built(functional("BatchNormalization", NORM | {"axis": [1], "epsilon": 0.25}, [None, 4]))
+    norm.set_weights([np.full(4, value, np.float32) for value in (2.0, 1.0, 0.5, 0.75)])
+    np.testing.assert_allclose(norm([x]), 2 * (x - 0.5) / 1.0 + 1, rtol=1e-6)
+    table = built(functional("Embedding", EMBEDDING | {"batch_input_shape": [None, 2]}, [None, 2]))
+    rows = np.arange(40, dtype=np.float32).reshape(10, 4)
+    table.set_weights([rows])
+    np.testing.assert_array_equal(table([np.array([[3, 9]])]), rows[[[3, 9]]])
+
+
+def test_a_gru_of_keras_2_resets_after_the_product() -> None:
+    """One step from zero: the candidate is tanh(x W + b + r * c), where c is the recurrent bias."""
+    model = built(functional("GRU", GRU | {"units": 1}, [None, 1, 1]))
+    kernel, inner = np.array([[0.3, -0.4, 0.5]], np.float32), np.zeros((1, 3), np.float32)
+    bias = np.array([[0.1, 0.2, -0.3], [0.0, 0.0, 0.7]], np.float32)
+    model.set_weights([kernel, inner, bias])
+    x = 2.0
+    z, r = (1 / (1 + np.exp(-(x * kernel[0, gate] + bias[0, gate]))) for gate in (0, 1))
+    candidate = np.tanh(x * kernel[0, 2] + bias[0, 2] + r * bias[1, 2])
+    np.testing.assert_allclose(model([np.full((1, 1, 1), x, np.float32)]), [[(1 - z) * candidate]], rtol=1e-5)
 
 
 def test_the_argument_is_left_alone() -> None:
