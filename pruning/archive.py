@@ -1,7 +1,8 @@
 """A `.keras` file <-> (config, {path: array}): the one place that knows Keras' file layout.
 
 A `.keras` file is a zip of `metadata.json`, `config.json`, `model.weights.h5` and, seldom, `assets/`. In the HDF5 file
-each layer is a group `.../<class counter>` with a group `vars` that has the layer's `name` and the arrays `0`, `1`, ...
+(`pruning.hdf5`) each layer is a group `.../<class counter>` with a group `vars` that has the layer's `name` and the
+arrays `0`, `1`, ...
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import h5py
-import numpy as np
 import numpy.typing as npt
 
+from pruning import hdf5
 from pruning.contract.errors import UnreadableFile
+from pruning.hdf5 import Arrays
 
-Arrays = dict[str, npt.NDArray[Any]]
 _WEIGHTS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _MAX_JSON_BYTES = 256 * 2**20
@@ -57,35 +57,54 @@ def read(path: str | os.PathLike[str]) -> Archive:
                 if info.filename.startswith("assets/") and not info.is_dir()
             }
             weights = _weights(file, archive)
-            arrays, names, bfloat16 = _read_h5(weights)
+            arrays, names, bfloat16 = hdf5.read(weights)
     except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise UnreadableFile(f"no .keras file that can be read: {error}") from error
     return Archive(config, metadata, arrays, names, assets, bfloat16)
 
 
-def write(path: str | os.PathLike[str] | io.RawIOBase, archive: Archive) -> None:
+def write(path: str | os.PathLike[str], archive: Archive) -> None:
     """A `.keras` file that `keras.saving.load_model` opens. Equal archives give equal bytes."""
+    weights = written_h5(archive)
     with zipfile.ZipFile(path, "w") as target:
-        members: list[tuple[str, bytes | memoryview]] = [
-            (_METADATA, json.dumps(archive.metadata).encode()),
-            (_CONFIG, json.dumps(archive.config).encode()),
-            (_WEIGHTS, written_h5(archive)),
-            *sorted(archive.assets.items()),
-        ]
-        for name, content in members:
-            info = zipfile.ZipInfo(name, _EPOCH)
-            info.external_attr = 0o600 << 16
-            # `force_zip64` would change small files; sizes are known, so the header is right at once.
-            info.file_size = len(content)
-            with target.open(info, "w") as member:
+        for name, content in _members(archive, weights):
+            with target.open(_info(name, len(content)), "w") as member:
                 member.write(content)
 
 
 def size_bytes(archive: Archive) -> int:
-    """The size of the file that `write` would make, in bytes."""
+    """The size of the file that `write` would make, in bytes; no value is read."""
     sink = _Sink()
-    write(sink, archive)
+    with zipfile.ZipFile(sink, "w") as target:
+        for name, content in _members(archive, b""):
+            size = len(content) or hdf5.size(archive.arrays, archive.names, archive.bfloat16)
+            info = _info(name, size)
+            with target.open(info, "w"):
+                sink.skip(size)
+            info.file_size = info.compress_size = size
     return sink.length
+
+
+def written_h5(archive: Archive) -> memoryview:
+    """The weights file of an archive."""
+    return hdf5.written(archive.arrays, archive.names, archive.bfloat16)
+
+
+def _members(archive: Archive, weights: bytes | memoryview) -> list[tuple[str, bytes | memoryview]]:
+    return [
+        (_METADATA, json.dumps(archive.metadata).encode()),
+        (_CONFIG, json.dumps(archive.config).encode()),
+        (_WEIGHTS, weights),
+        *sorted(archive.assets.items()),
+    ]
+
+
+def _info(name: str, size: int) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, _EPOCH)
+    info.external_attr = 0o600 << 16
+    # `force_zip64` would change small files; sizes are known, so the header is right at once.
+    info.file_size = size
+    return info
 
 
 def without_optimizer(archive: Archive) -> Archive:
@@ -126,103 +145,18 @@ def _weights(file: io.BufferedReader, archive: zipfile.ZipFile) -> memoryview:
     return view
 
 
-class _Seekable(io.RawIOBase):
-    """A file of which a length and a position are known."""
-
-    def __init__(self, length: int = 0) -> None:
-        self.length, self.at = length, 0
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.length}[whence]
-        self.at = max(0, base + offset)
-        return self.at
-
-    def tell(self) -> int:
-        return self.at
-
-
-class _View(_Seekable):
-    """A file over a part of the memory map, for h5py: it reads the headers through it, never the arrays."""
-
-    def __init__(self, view: memoryview) -> None:
-        super().__init__(len(view))
-        self._view = view
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        target = memoryview(buffer).cast("B")
-        count = max(0, min(len(target), self.length - self.at))
-        target[:count] = self._view[self.at : self.at + count]
-        self.at += count
-        return count
-
-
-class _Sink(_Seekable):
+class _Sink(hdf5.Seekable):
     """A file that only counts what is written."""
 
     def writable(self) -> bool:
         return True
 
     def write(self, content: Any) -> int:
-        self.at += (count := len(memoryview(content).cast("B")))
-        self.length = max(self.length, self.at)
+        count = len(memoryview(content).cast("B"))
+        self.skip(count)
         return count
 
-
-def _read_h5(view: memoryview) -> tuple[Arrays, dict[str, str], frozenset[str]]:
-    arrays: Arrays = {}
-    names: dict[str, str] = {}
-    bfloat16: set[str] = set()
-
-    def visit(path: str, node: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(node, h5py.Dataset):
-            arrays[path] = _array(view, node)
-            if node.attrs.get("dtype") == "bfloat16":
-                bits = np.frombuffer(arrays[path].tobytes(), np.uint16).reshape(node.shape)
-                arrays[path] = (bits.astype(np.uint32) << 16).view(np.float32)
-                bfloat16.add(path)
-        elif path.rsplit("/", 1)[-1] == "vars":
-            name = node.attrs.get("name")
-            names[path[: -len("vars")].rstrip("/")] = name if isinstance(name, str) else ""
-
-    # h5py is closed before the map: the views that leave here keep the map itself alive.
-    with h5py.File(_View(view), "r") as file:
-        file.visititems(visit)
-    return arrays, names, frozenset(bfloat16)
-
-
-def _array(view: memoryview, dataset: h5py.Dataset) -> npt.NDArray[Any]:
-    offset = dataset.id.get_offset()
-    if offset is None or dataset.size == 0 or dataset.dtype.hasobject:
-        return np.asarray(dataset[()])
-    flat = np.frombuffer(view, dataset.dtype, dataset.size, offset)
-    return flat.reshape(dataset.shape)
-
-
-def written_h5(archive: Archive) -> memoryview:
-    """The weights file as Keras writes it: a `vars` group with the layer's name for each layer, then its arrays."""
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        for path, name in archive.names.items():
-            group = file.create_group(f"{path}/vars" if path else "vars")
-            if name:
-                group.attrs["name"] = name
-        for path, array in archive.arrays.items():
-            _write_array(file, path, array, bfloat16=path in archive.bfloat16)
-    return buffer.getbuffer()
-
-
-def _write_array(file: h5py.File, path: str, array: npt.NDArray[Any], *, bfloat16: bool) -> None:
-    if not bfloat16:
-        file.create_dataset(path, data=np.ascontiguousarray(array) if array.ndim else array, track_times=False)
-        return
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-    # Round to nearest, ties to even, as every converter does.
-    rounded = ((bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-    dataset = file.create_dataset(path, data=rounded.view("V2").reshape(array.shape), track_times=False)
-    dataset.attrs["dtype"] = "bfloat16"
+    def skip(self, count: int) -> None:
+        """So many bytes more, whatever they are."""
+        self.at += count
+        self.length = max(self.length, self.at)

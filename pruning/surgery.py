@@ -13,10 +13,11 @@ import numpy.typing as npt
 from pruning import graph as graphs
 from pruning import nodes
 from pruning import units as unit_finder
-from pruning.archive import Archive, Arrays, without_optimizer
+from pruning.archive import Archive, without_optimizer
 from pruning.contract.errors import ContradictorySpec, SecateurError, VerificationFailed
 from pruning.contract.plan import GroupPlan, Plan
 from pruning.graph import Graph
+from pruning.hdf5 import Arrays
 from pruning.rules.trace import Ids, left
 from pruning.units import Units
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, TypeAlias
 
 import keras
@@ -13,17 +14,23 @@ Array: TypeAlias = NDArray[Any]
 Probe: TypeAlias = list[Array]
 Vocabularies: TypeAlias = Sequence[int | None]
 _FREE = 64
+_MOST, _LEAST, _ELEMENTS = 8, 2, 2**19
 
 
 def probes(
     model: keras.Model, vocabularies: Vocabularies, inputs: Sequence[Array] | None, seed: int = 0, count: int = 32
 ) -> list[Probe]:
-    """Inputs to compare models on: the first samples, or random ones in 0 ... 1 and, if any are numbers, 0 ... 255."""
+    """Inputs to compare models on: the first samples, or random ones in 0 ... 1 and, if any are numbers, 0 ... 255.
+
+    Random ones are 8, or as many, 2 at least, as hold 2**19 numbers: 3 images of 224x224, 2 of 600x600.
+    """
     if inputs is not None:
         dtypes = [str(tensor.dtype) for tensor in model.inputs]
         return [[np.asarray(array[:count], dtype) for array, dtype in zip(inputs, dtypes, strict=True)]]
     ranges = (1.0,) if all(vocabularies) else (1.0, 255.0)
-    return [random(model, vocabularies, min(count, 8), _FREE, high, seed) for high in ranges]
+    elements = sum(prod(_FREE if size is None else size for size in tensor.shape[1:]) for tensor in model.inputs)
+    few = min(count, _MOST, max(_LEAST, _ELEMENTS // max(1, elements)))
+    return [random(model, vocabularies, few, _FREE, high, seed) for high in ranges]
 
 
 def random(

@@ -27,7 +27,7 @@ from pruning.units import Units
 Array: TypeAlias = NDArray[Any]
 STRUCTURE, SINGLE, VALUES, HALF, RELOADED = 1e-9, 1e-6, 1e-4, 1e-2, 1e-5
 _POWER = 100
-_FEW = 4
+_FEW = 2
 _SHORT = {"float16", "bfloat16"}
 
 
@@ -47,16 +47,17 @@ def structure(case: Case, removed: Array, probes: Sequence[Probe], seed: int = 0
     whole_config, cut_config = (
         live.in_float64(heads.linear(config, case.graph)) for config in (archive.config, cut.config)
     )
-    inputs = [[_double(array[:_FEW]) for array in probe] for probe in probes]
     whole = live.build(whole_config, drawn.arrays)
-    unmasked = [outputs(whole, probe) for probe in inputs]
-    live.assign(whole, masked)
     sliced = live.build(cut_config, cut.arrays)
     last = None
-    for probe, before in zip(inputs, unmasked, strict=True):
-        if not _finite(expected := outputs(whole, probe)):
+    for probe in probes:
+        inputs = [_double(array[:_FEW]) for array in probe]
+        live.assign(whole, drawn.arrays)
+        before = outputs(whole, inputs)
+        live.assign(whole, masked)
+        if not _finite(expected := outputs(whole, inputs)):
             continue
-        last = _checked("structure", expected, outputs(sliced, probe), tolerance, before)
+        last = _checked("structure", expected, outputs(sliced, inputs), tolerance, before)
         if last.has_power:
             break
     if last is None:
