@@ -28,7 +28,7 @@ from pruning.targets import meet
 if TYPE_CHECKING:
     from pruning.units import Units
 
-__all__ = ["apply", "decode", "encode", "prunable", "select", "without_lowest"]
+__all__ = ["apply", "decode", "encode", "of_plan", "prunable", "select", "without_lowest"]
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
@@ -176,6 +176,18 @@ def encode(masks: Mapping[str, Mask]) -> Plan:
             for path, mask in masks.items()
         ],
     )
+
+
+def of_plan(plan: Plan, units: Units) -> dict[str, Mask]:
+    """The masks of a plan. Raises `ContradictorySpec` where it is one of another model, or damaged."""
+    kernels = {path: units.sizes[path] for path in prunable(units)}
+    for one in plan.masks:
+        if kernels.get(one.weight) != tuple(one.shape):
+            raise ContradictorySpec(
+                f"the plan masks {one.weight!r} of shape {tuple(one.shape)}, which is no kernel of this model"
+                + (f": it has shape {kernels[one.weight]} here" if one.weight in kernels else "")
+            )
+    return decode(plan)
 
 
 def decode(plan: Plan) -> dict[str, Mask]:

@@ -10,16 +10,19 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from pruning import archive as archives
 from pruning import criteria, masks, measures, memory, selection, surgery
 from pruning import graph as graphs
 from pruning import units as unit_finder
 from pruning.archive import Archive
-from pruning.contract.plan import Plan
+from pruning.contract.errors import InvalidSpec
+from pruning.contract.errors_from_validation import from_validation
+from pruning.contract.plan import KeepMap, Plan
 from pruning.contract.request import PruneRequest
 from pruning.contract.result import MeasureReport, MeasureSet, Removed, Result, Warning
-from pruning.contract.spec import Pruning, Spec
+from pruning.contract.spec import PlanTarget, Pruning, Spec
 from pruning.graph import Graph
 from pruning.units import Units
 
@@ -65,9 +68,29 @@ def study(archive: Archive) -> Case:
     return Case(archive, graph, unit_finder.find(graph, archive.arrays))
 
 
+def spec_of(request: PruneRequest) -> Spec:
+    """The request's spec, with the plan itself where its target names a file.
+
+    Raises `InvalidSpec` for a file that holds no plan, `ContradictorySpec` for a plan of another structure.
+    """
+    spec, target = request.spec, request.spec.pruning.target
+    if not isinstance(target, PlanTarget) or target.plan is not None:
+        return spec
+    if request.plan is None:
+        raise InvalidSpec("target: artifact_id names a file of the service, which is not here: give the plan itself")
+    try:
+        given = PlanTarget(type="plan", plan=Plan.model_validate_json(Path(request.plan).read_bytes()))
+        fields = {name: getattr(spec.pruning, name) for name in Pruning.model_fields}
+        return spec.model_copy(update={"pruning": Pruning.model_validate({**fields, "target": given})})
+    except ValidationError as error:
+        raise from_validation(error) from error
+
+
 def score(case: Case, spec: Spec) -> dict[str, Any]:
-    """Scores by group id (channel) or by array path (weight), higher is kept."""
+    """Scores by group id (channel) or by array path (weight), higher is kept; none where a plan has chosen."""
     pruning = spec.pruning
+    if pruning.target.type == "plan":
+        return {}
     if pruning.structure == "channel":
         return criteria.score(pruning.criterion, case.units, case.archive.arrays, spec.seed)
     kernels = {path: case.archive.arrays[path] for path in masks.prunable(case.units)}
@@ -75,7 +98,10 @@ def score(case: Case, spec: Spec) -> dict[str, Any]:
 
 
 def decide(case: Case, scores: dict[str, Any], pruning: Pruning) -> Decision:
-    """The plan that meets the target. Raises what `selection.select` and `masks.select` raise."""
+    """The plan that meets the target. Raises what `selection.select`, `masks.select` and `decision` raise."""
+    if isinstance(pruning.target, PlanTarget):
+        assert pruning.target.plan is not None, "`spec_of` reads it"
+        return decision(case, pruning.target.plan, scores, pruning)
     if pruning.structure == "weight":
         return decision(case, masks.select(case.units, case.archive.arrays, scores, pruning), scores, pruning)
 
@@ -86,9 +112,9 @@ def decide(case: Case, scores: dict[str, Any], pruning: Pruning) -> Decision:
 
 
 def decision(case: Case, plan: Plan, scores: dict[str, Any], pruning: Pruning) -> Decision:
-    """A plan with what it means for this model."""
+    """A plan with what it means for this model. Raises `ContradictorySpec` for a plan of another model."""
     if plan.structure == "weight":
-        return Decision(plan, measures.NONE, masks.decode(plan), measures.barriers(case.units))
+        return Decision(plan, measures.NONE, masks.of_plan(plan, case.units), measures.barriers(case.units))
     reasons = selection.kept_because(case.units, scores, pruning)
     return Decision(plan, surgery.removed_of(plan, case.units), {}, reasons)
 
@@ -100,6 +126,13 @@ def cut(case: Case, chosen: Decision) -> Archive:
     left = surgery.apply(case.archive, case.graph, case.units, chosen.removed)
     surgery.check(left, case.units, chosen.removed)
     return left
+
+
+def keep_map(case: Case, chosen: Decision) -> KeepMap | None:
+    """Which indices of the original each array keeps; None where no array gets smaller and the plan's masks say all."""
+    if chosen.plan.structure == "weight":
+        return None
+    return surgery.keep_map(case.archive, case.units, chosen.removed)
 
 
 def removed(case: Case, chosen: Decision) -> Removed:
@@ -128,7 +161,7 @@ def dry_run(request: PruneRequest) -> Result:
     Parameters, MACs and bytes are those of the later job to the digit; non-zeros are those before recovery.
     Raises `Infeasible` with its floor where the target is out of reach.
     """
-    spec = request.spec
+    spec = spec_of(request)
     case = study(read(request.model))
     chosen = decide(case, score(case, spec), spec.pruning)
     left = cut(case, chosen)

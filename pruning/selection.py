@@ -48,6 +48,8 @@ def select(units: Units, scores: Scores, pruning: Pruning, file_bytes: FileBytes
 def kept_because(units: Units, scores: Scores, pruning: Pruning) -> dict[str, str]:
     """Why the units of a group stay whatever the target, by group id: a barrier, `skip`, or no evidence for scores."""
     found = barriers(units)
+    if pruning.target.type == "plan":
+        return found
     binding = bind(units, pruning.layers)
     for group in units.groups:
         if group.id in binding.skipped:

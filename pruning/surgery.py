@@ -15,7 +15,7 @@ from pruning import nodes
 from pruning import units as unit_finder
 from pruning.archive import Archive, without_optimizer
 from pruning.contract.errors import ContradictorySpec, SecateurError, VerificationFailed
-from pruning.contract.plan import GroupPlan, Plan
+from pruning.contract.plan import GroupPlan, KeepMap, KeptArray, Plan
 from pruning.graph import Graph
 from pruning.hdf5 import Arrays
 from pruning.rules.trace import Ids, left
@@ -103,6 +103,21 @@ def plan_of(removed: npt.ArrayLike, units: Units) -> Plan:
             for group in units.groups
             if group.barrier is None
         ],
+    )
+
+
+def keep_map(archive: Archive, units: Units, removed: npt.ArrayLike) -> KeepMap:
+    """For each array of the model without these units, the indices that it keeps of the original's."""
+    gone = _gone(units, removed)
+    axes: dict[str, dict[str, list[int]]] = {}
+    for axis in units.axes:
+        if (dead := gone[axis.ids]).any():
+            axes.setdefault(axis.weight, {})[str(axis.axis)] = np.flatnonzero(~dead).tolist()
+    return KeepMap(
+        arrays=[
+            KeptArray(path=path, source=path, shape=list(array.shape), axes=axes.get(path, {}))
+            for path, array in archive.arrays.items()
+        ]
     )
 
 

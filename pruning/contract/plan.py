@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pruning.contract.base import Record
+from pydantic import Field
+
+from pruning.contract.base import MOST, Choice, Record
+
+Index = Annotated[int, Field(ge=0, le=MOST)]
 
 
-class GroupPlan(Record):
+class GroupPlan(Choice):
     """One group of coupled units: the indices that stay, in order, out of `width`."""
 
     id: str
-    layers: list[str]
-    width: int
-    keep: list[int]
+    layers: list[str] = []
+    width: Index
+    keep: list[Index]
 
 
-class MaskPlan(Record):
+class MaskPlan(Choice):
     """One masked weight. `mask` is base64(zlib(packbits(mask, C order))), a set bit stays; `kept` counts them."""
 
     weight: str
-    shape: list[int]
-    kept: int
+    shape: list[Index]
+    kept: Annotated[int, Field(ge=0)]
     mask: str
 
 
-class Plan(Record):
-    """What stays of the model. `groups` for structures that are cut out, `masks` for weights that become zero."""
+class Plan(Choice):
+    """What stays of the model. `groups` for structures that are cut out, `masks` for weights that become zero.
+
+    Groups and weights that are not listed stay as they are.
+    """
 
     structure: Literal["channel", "weight"]
     groups: list[GroupPlan] = []
     masks: list[MaskPlan] = []
+
+
+class KeptArray(Record):
+    """Which places of an array of the original an array of the delivered model has: a copy along each axis.
+
+    `path` names it in the delivered weights file, `source` in the original's as the service saved it, where it has
+    `shape`. `axes`: by number of the axis (as text) the indices kept, in order; an axis that is not named is whole.
+    """
+
+    path: str
+    source: str
+    shape: list[int]
+    axes: dict[str, list[int]]
+
+
+class KeepMap(Record):
+    """Every array of the delivered model by the indices it keeps of the original, before any recovery."""
+
+    arrays: list[KeptArray]

@@ -31,7 +31,7 @@ class Produced(Record):
     """A file that was made; `path` is relative to the output folder."""
 
     type: Literal["artifact"] = "artifact"
-    kind: Literal["model", "plan", "normalized"]
+    kind: Literal["model", "plan", "keep_map", "normalized"]
     format: Annotated[str, Field(max_length=16)]
     filename: Annotated[str, Field(max_length=255)]
     path: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}$")]

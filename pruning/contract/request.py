@@ -11,11 +11,15 @@ from pruning.contract.spec import Spec
 
 
 class PruneRequest(Record):
-    """Prune `model` (a normalised .keras file) by `spec`, on `data` where given; write into `out`."""
+    """Prune `model` (a normalised .keras file) by `spec`, on `data` where given; write into `out`.
+
+    `plan`: the file that the spec's target names by an artifact.
+    """
 
     task: Literal["prune"] = "prune"
     model: str
     data: str | None = None
+    plan: str | None = None
     out: str
     spec: Spec
     upload_bytes: int | None = None

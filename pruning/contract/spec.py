@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from pruning.contract.base import MOST, Choice
 from pruning.contract.criteria import L2, Criterion, weight_criteria
 from pruning.contract.dataset import Split
+from pruning.contract.plan import Index, Plan
 
 Structure = Literal["channel", "weight"]
 Scope = Literal["global", "layer"]
@@ -78,7 +79,29 @@ class ManualTarget(Choice):
     type: Literal["manual"]
 
 
-Target = Annotated[RatioTarget | BudgetTarget | ThresholdTarget | ManualTarget, Field(discriminator="type")]
+class PlanTarget(Choice):
+    """Do what a plan says: `plan` itself, as a dry run or the artifact `plan.json` has it, or that artifact by its id.
+
+    The plan has chosen: criterion, scope, schedule and constraints do not choose again. `sha256` is the artifact's.
+    """
+
+    type: Literal["plan"]
+    plan: Plan | None = None
+    artifact_id: str | None = None
+    sha256: str | None = None
+
+    @model_validator(mode="after")
+    def one_plan(self) -> Self:
+        if self.plan is not None and (self.artifact_id is not None or self.sha256 is not None):
+            raise contradiction("plan and artifact_id were both given: give one of them")
+        if self.plan is None and self.artifact_id is None:
+            raise PydanticCustomError("missing_plan", "a target of type plan needs plan or artifact_id")
+        return self
+
+
+Target = Annotated[
+    RatioTarget | BudgetTarget | ThresholdTarget | ManualTarget | PlanTarget, Field(discriminator="type")
+]
 
 
 # --- schedule, constraints, layers -------------------------------------------------------------------------------
@@ -101,9 +124,6 @@ class Constraints(Choice):
     max_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     # Only `keep` is built: a normalisation over fewer units has no masked reference to be verified against.
     normalized_axes: Literal["keep"] = "keep"
-
-
-Index = Annotated[int, Field(ge=0, le=MOST)]
 
 
 class LayerRule(Choice):
@@ -144,6 +164,18 @@ class Pruning(Choice):
             rule.ratio or rule.remove or rule.keep for rule in self.layers.values()
         ):
             raise PydanticCustomError("missing_layers", "a manual target needs layers with ratio, remove or keep")
+        return self
+
+    @model_validator(mode="after")
+    def plan_fits_the_rest(self) -> Self:
+        if not isinstance(self.target, PlanTarget):
+            return self
+        if self.layers:
+            raise contradiction("a plan says all that goes: leave `layers` out, or change the plan")
+        if self.target.plan is not None and self.target.plan.structure != self.structure:
+            raise contradiction(
+                f"the plan has structure {self.target.plan.structure}, the spec {self.structure}: give the plan's"
+            )
         return self
 
     @model_validator(mode="after")

@@ -149,7 +149,7 @@ def _load(request: PruneRequest, emit: Emit) -> _Run:
     original = live.build(archive.config, archive.arrays)
     description, splits = _data(request, original) if request.data is not None else (None, {})
     has_labels = description is not None and description.has_labels
-    spec = resolve(request.spec, list(splits), has_labels)
+    spec = resolve(planning.spec_of(request), list(splits), has_labels)
     _refuse_missing(spec, description)
     _tell(emit, "graph")
     case = planning.study(archive)
@@ -297,8 +297,11 @@ def _evaluate(
 def _announce(run: _Run, chosen: Decision) -> None:
     for name in dict.fromkeys(run.spec.exports):
         run.emit(Produced(kind="model", format=name, filename=f"pruned.{name}", path=f"pruned.{name}"))
-    (run.out / "plan.json").write_text(chosen.plan.model_dump_json(), encoding="utf-8")
-    run.emit(Produced(kind="plan", format="json", filename="plan.json", path="plan.json"))
+    decided = {"plan": chosen.plan, "keep_map": planning.keep_map(run.case, chosen)}
+    for kind, record in decided.items():
+        if record is not None:
+            (run.out / f"{kind}.json").write_text(record.model_dump_json(), encoding="utf-8")
+            run.emit(Produced(kind=kind, format="json", filename=f"{kind}.json", path=f"{kind}.json"))
 
 
 def _nearest(run: _Run, chosen: Decision) -> str:

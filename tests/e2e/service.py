@@ -173,7 +173,7 @@ class Service:
         events = self.get(f"/v1/jobs/{job_id}/events?limit=200")["items"]
         ends = [event for event in events if event["type"] == "state" and event["state"] in FINISHED]
         kinds = sorted(item["kind"] for item in self.get(f"/v1/jobs/{job_id}/artifacts")["items"])
-        return len(ends) == 1 and kinds in (["model", "plan"], [])
+        return len(ends) == 1 and kinds in (["keep_map", "model", "plan"], ["model", "plan"], [])
 
 
 @contextmanager

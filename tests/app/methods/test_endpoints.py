@@ -20,7 +20,7 @@ def test_all_are_there(methods: dict[str, dict[str, dict[str, object]]]) -> None
     assert methods["structures"] == list(get_args(spec.Structure))
     assert methods["scopes"] == list(get_args(spec.Scope))
     assert set(methods["criteria"]) == {"l1", "l2", "mean_abs", "random", "bn_scale"}
-    assert set(methods["targets"]) == {"ratio", "budget", "threshold", "manual"}
+    assert set(methods["targets"]) == {"ratio", "budget", "threshold", "manual", "plan"}
     assert set(methods["schedules"]) == {"one_shot"}
     assert set(methods["stages"]) == {"batch_norm", "fine_tune"}
     assert set(methods["exports"]) == set(get_args(spec.ExportName))

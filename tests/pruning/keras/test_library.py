@@ -25,7 +25,7 @@ def test_a_notebook_prunes_in_one_call(tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = pruning.prune(tmp_path / "m.h5", SPEC, small.splits(), out=out, progress=steps.append)
     assert result.measures.upload_bytes == (tmp_path / "m.h5").stat().st_size
-    assert sorted(path.name for path in out.iterdir()) == ["plan.json", "pruned.keras"]
+    assert sorted(path.name for path in out.iterdir()) == ["keep_map.json", "plan.json", "pruned.keras"]
     assert (
         keras.saving.load_model(out / "pruned.keras", compile=False).count_params() == result.measures.after.parameters
     )

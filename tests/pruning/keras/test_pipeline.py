@@ -104,6 +104,7 @@ def test_a_channel_job(bench: Bench) -> None:
         ("model", "keras", "pruned.keras"),
         ("model", "h5", "pruned.h5"),
         ("plan", "json", "plan.json"),
+        ("keep_map", "json", "keep_map.json"),
     ]
     model, path = bench.delivered(), bench.folder / "out" / "pruned.keras"
     after = result.measures.after
