@@ -53,7 +53,9 @@ def test_the_demo_does_what_it_promises(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
-    with subprocess.Popen(COMMAND, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        COMMAND, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True, preexec_fn=_hears_interrupts
+    ) as process:
         assert process.stderr is not None
         assert "The service answers" in process.stderr.readline()
         started = psutil.Process(process.pid).children(recursive=True)
@@ -64,3 +66,8 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, number: signal.Si
         assert process.wait(60) in (130, 143)
     _, alive = psutil.wait_procs(started, timeout=10)
     assert alive == []
+
+
+def _hears_interrupts() -> None:
+    """A shell that runs the tests in the background has SIGINT ignored, which children inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
