@@ -141,6 +141,13 @@ def groups_on(units: Units, layer: str) -> list[Group]:
     return [units.groups[index] for index in np.unique(units.owners[ids]) if index >= 0]
 
 
+def groups_of(units: Units, layer: str) -> list[Group]:
+    """The groups on a layer's width and those that it makes beside it, such as an attention's key dimensions."""
+    on_width = groups_on(units, layer)
+    known = {group.id for group in on_width}
+    return on_width + [group for group in units.groups if layer in group.producers and group.id not in known]
+
+
 def reason(units: Units, layer: str) -> str:
     """Why nothing of this layer can go: the barrier's sentence, as a clause."""
     on_layer = [group.barrier for group in groups_on(units, layer)]
@@ -167,7 +174,7 @@ def _binding(units: Units, found: dict[str, Match]) -> list[Match]:
 
 
 def _open(units: Units, layer: str) -> list[Group]:
-    return [group for group in groups_on(units, layer) if group.barrier is None]
+    return [group for group in groups_of(units, layer) if group.barrier is None]
 
 
 def _claims(units: Units, match: Match) -> list[tuple[Group, Claim]]:

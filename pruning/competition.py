@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pruning.contract.plan import Plan
 from pruning.contract.spec import Measure, Pruning
 from pruning.limits import Limits
+from pruning.rules.trace import Structure
 from pruning.scopes import Counts, Order, order
 from pruning.surgery import plan_of
 from pruning.tally import Tally
@@ -92,6 +93,7 @@ class Channels(Competition):
             [scores[group.id][rank] for group, rank in zip(groups, ranks, strict=True)], pruning, decided=len(fixed) > 0
         )
         self._units = units
+        self._structure: Structure = "head" if pruning.structure == "head" else "channel"
         self._fixed = fixed
         self._going = [group.units[rank] for group, rank in zip(groups, ranks, strict=True)]
         self._file_bytes = file_bytes
@@ -150,7 +152,7 @@ class Channels(Competition):
 
     def plan(self, counts: Counts) -> Plan:
         """The groups with the positions that stay."""
-        return plan_of(self._removed(counts), self._units)
+        return plan_of(self._removed(counts), self._units, self._structure)
 
     def _removed(self, counts: Counts) -> Ids:
         return np.concatenate([self._fixed, *(ids[:n] for ids, n in zip(self._going, counts.tolist(), strict=True))])

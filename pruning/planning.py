@@ -45,7 +45,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Decision:
-    """What goes: the plan, and as `removed` unit ids (channel) or `masks` by array path (weight; True stays).
+    """What goes: the plan, and as `removed` unit ids or, for weights, `masks` by array path (True stays).
 
     `reasons`: why groups stay, by group id.
     """
@@ -61,11 +61,15 @@ def read(path: str | os.PathLike[str]) -> Archive:
     return archives.without_optimizer(archives.read(path))
 
 
-def study(archive: Archive) -> Case:
-    """The graph and the units of an archive. Raises `UnreadableFile` where its arrays belong to other layers."""
+def study(archive: Archive, pruning: Pruning | None = None) -> Case:
+    """The graph and the units of an archive; for a job those of its structure may go, the others stay.
+
+    Raises `UnreadableFile` where the arrays belong to other layers.
+    """
     graph = graphs.build(archive.config)
     graphs.check_names(graph, archive.names)
-    return Case(archive, graph, unit_finder.find(graph, archive.arrays))
+    units = unit_finder.find(graph, archive.arrays)
+    return Case(archive, graph, units if pruning is None else unit_finder.only(units, pruning.structure))
 
 
 def spec_of(request: PruneRequest) -> Spec:
@@ -87,11 +91,11 @@ def spec_of(request: PruneRequest) -> Spec:
 
 
 def score(case: Case, spec: Spec) -> dict[str, Any]:
-    """Scores by group id (channel) or by array path (weight), higher is kept; none where a plan has chosen."""
+    """Scores by group id or, for weights, by array path, higher is kept; none where a plan has chosen."""
     pruning = spec.pruning
     if pruning.target.type == "plan":
         return {}
-    if pruning.structure == "channel":
+    if pruning.structure != "weight":
         return criteria.score(pruning.criterion, case.units, case.archive.arrays, spec.seed)
     kernels = {path: case.archive.arrays[path] for path in masks.prunable(case.units)}
     return criteria.score_weights(pruning.criterion, kernels, spec.seed)
@@ -162,7 +166,7 @@ def dry_run(request: PruneRequest) -> Result:
     Raises `Infeasible` with its floor where the target is out of reach.
     """
     spec = spec_of(request)
-    case = study(read(request.model))
+    case = study(read(request.model), spec.pruning)
     chosen = decide(case, score(case, spec), spec.pruning)
     left = cut(case, chosen)
     before = figures(case, Path(request.model).stat().st_size)
@@ -178,7 +182,7 @@ def dry_run(request: PruneRequest) -> Result:
 
 def foreseen(case: Case, chosen: Decision, before: MeasureSet, after: MeasureSet) -> list[Warning]:
     """What is clear before anything runs: zeros that speed nothing up, MACs that hardly move, sizes not known."""
-    found = list(measures.hardly_moved(before, after)) if chosen.plan.structure == "channel" else []
+    found = list(measures.hardly_moved(before, after)) if chosen.plan.structure != "weight" else []
     if chosen.plan.structure == "weight":
         found.append(
             Warning(

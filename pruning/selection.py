@@ -38,7 +38,7 @@ def select(units: Units, scores: Scores, pruning: Pruning, file_bytes: FileBytes
     """
     prunable = [group for group in units.groups if group.barrier is None]
     if not prunable:
-        raise NothingToPrune(f"every unit of this model is kept: {_reasons(units)}")
+        raise NothingToPrune(_nothing(units, pruning.structure))
     binding = bind(units, pruning.layers)
     fixed = _fixed(prunable, scores, pruning, binding)
     competing = [group for group in prunable if group.id in scores and group.id not in binding]
@@ -59,9 +59,17 @@ def kept_because(units: Units, scores: Scores, pruning: Pruning) -> dict[str, st
     return found
 
 
-def _reasons(units: Units) -> str:
-    found = list(dict.fromkeys(f"{barrier.layer!r}: {barrier.detail}" for barrier in units.barriers))
-    return "; ".join([*found[:5], *(["..."] if len(found) > 5 else [])]) or "no layer of a known class makes units"
+def _nothing(units: Units, structure: str) -> str:
+    """Why no unit of the structure may go."""
+    if structure == "head":
+        if not units.heads:
+            return "this model has no heads: they are those of MultiHeadAttention and GroupQueryAttention layers"
+        barriers = [g.barrier for g in units.groups if g.structure == "head" and g.barrier is not None]
+    else:
+        barriers = list(units.barriers)
+    found = list(dict.fromkeys(f"{barrier.layer!r}: {barrier.detail}" for barrier in barriers))
+    reasons = "; ".join([*found[:5], *(["..."] if len(found) > 5 else [])])
+    return f"every unit of this model is kept: {reasons or 'no layer of a known class makes units'}"
 
 
 def _fixed(prunable: Sequence[Group], scores: Scores, pruning: Pruning, binding: Binding) -> Ids:

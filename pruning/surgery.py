@@ -1,4 +1,4 @@
-"""(config, arrays, removed units) -> (config, arrays): a pure function that only slices."""
+"""(config, arrays, removed units) -> (config, arrays): a pure function that slices, and scales where Keras divides."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from pruning.contract.errors import ContradictorySpec, SecateurError, Verificati
 from pruning.contract.plan import GroupPlan, KeepMap, KeptArray, Plan
 from pruning.graph import Graph
 from pruning.hdf5 import Arrays
-from pruning.rules.trace import Ids, left
+from pruning.rules.trace import Ids, Structure, left
 from pruning.units import Units
 
 
 def apply(archive: Archive, graph: Graph, units: Units, removed: npt.ArrayLike) -> Archive:
     """The model without the units `removed`, an array of unit ids. No build config, no optimizer state is left.
+
+    Where a key dimension shrinks the query is scaled (see `Rescale`), so that the scores stay what they were.
 
     Raises `ContradictorySpec` where a layer would lose all its units or a unit that must stay. What comes out is not
     read again: see `check`.
@@ -64,7 +66,7 @@ def mask(arrays: Mapping[str, npt.NDArray[Any]], units: Units, removed: npt.Arra
     gone = _gone(units, removed)
     masked = dict(arrays)
     for axis in units.axes:
-        if axis.role == "consumer" and (dead := gone[axis.ids]).any():
+        if axis.role in ("consumer", "factor") and (dead := gone[axis.ids]).any():
             array = masked[axis.weight]
             array = array.copy() if array is arrays[axis.weight] else array
             np.moveaxis(array, axis.axis, 0)[dead] = 0
@@ -88,11 +90,11 @@ def removed_of(plan: Plan, units: Units) -> Ids:
     return np.sort(np.concatenate(removed)) if removed else np.empty(0, np.int64)
 
 
-def plan_of(removed: npt.ArrayLike, units: Units) -> Plan:
+def plan_of(removed: npt.ArrayLike, units: Units, structure: Structure = "channel") -> Plan:
     """The plan that removes these unit ids; it lists the groups that may be pruned, also those that lose nothing."""
     gone = _gone(units, removed)
     return Plan(
-        structure="channel",
+        structure=structure,
         groups=[
             GroupPlan(
                 id=group.id,
@@ -110,12 +112,19 @@ def keep_map(archive: Archive, units: Units, removed: npt.ArrayLike) -> KeepMap:
     """For each array of the model without these units, the indices that it keeps of the original's."""
     gone = _gone(units, removed)
     axes: dict[str, dict[str, list[int]]] = {}
+    factors = _factors(units, gone)
     for axis in units.axes:
         if (dead := gone[axis.ids]).any():
             axes.setdefault(axis.weight, {})[str(axis.axis)] = np.flatnonzero(~dead).tolist()
     return KeepMap(
         arrays=[
-            KeptArray(path=path, source=path, shape=list(array.shape), axes=axes.get(path, {}))
+            KeptArray(
+                path=path,
+                source=path,
+                shape=list(array.shape),
+                axes=axes.get(path, {}),
+                factor=factors.get(path, 1.0),
+            )
             for path, array in archive.arrays.items()
         ]
     )
@@ -152,7 +161,15 @@ def _sliced(arrays: Arrays, units: Units, gone: npt.NDArray[np.bool_]) -> Arrays
     for weight, cuts in by_weight.items():
         for along, stays in cuts:
             result[weight] = np.take(result[weight], stays, along)
+    for weight, factor in _factors(units, gone).items():
+        result[weight] = (result[weight] * np.float64(factor)).astype(result[weight].dtype)
     return result
+
+
+def _factors(units: Units, gone: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """What the arrays are multiplied by whose `Rescale` counts fewer ids now."""
+    shares = {rescale.weight: float(np.mean(~gone[rescale.ids])) for rescale in units.rescales}
+    return {weight: share**0.5 for weight, share in shares.items() if share < 1}
 
 
 def _resized(config: Mapping[str, Any], graph: Graph, units: Units, gone: npt.NDArray[np.bool_]) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,22 @@ import numpy.typing as npt
 from pruning.contract.errors import VerificationFailed
 from pruning.graph import Graph, Op
 from pruning.rules import rule_of
-from pruning.rules.trace import FIXED, Axis, Barrier, Cost, Ids, Resize, Role, Trace, Value, shape_of
+from pruning.rules.trace import (
+    FIXED,
+    Axis,
+    Barrier,
+    Cost,
+    Ids,
+    Rescale,
+    Resize,
+    Role,
+    Structure,
+    Trace,
+    Value,
+    shape_of,
+)
 
-__all__ = ["Axis", "Barrier", "Cost", "Group", "LayerEntry", "Resize", "Role", "Units", "find"]
+__all__ = ["Axis", "Barrier", "Cost", "Group", "LayerEntry", "Rescale", "Resize", "Role", "Units", "find", "only"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,7 @@ class Group:
     layers: tuple[str, ...]
     coupled_because: str | None
     barrier: Barrier | None
+    structure: Structure = "channel"
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,7 @@ class Units:
     `widths`: the ids on a layer's output axis: a user's index 7 is `widths[layer][7]`. `sizes`: the full shape of every
     array that is a weight of the model, each once. `scales`: arrays that are the gamma of a normalisation.
     `tensors`: the extents of every tensor of the graph. `vocabularies`: tensors that hold indices -> how many there
-    are.
+    are. `heads`: the ids of a layer's heads.
     """
 
     count: int
@@ -66,6 +80,8 @@ class Units:
     scales: frozenset[str]
     tensors: tuple[Value, ...]
     vocabularies: dict[int, int]
+    heads: dict[str, Ids] = field(default_factory=dict)
+    rescales: tuple[Rescale, ...] = ()
 
     @cached_property
     def owners(self) -> Ids:
@@ -80,6 +96,27 @@ class Units:
         flags = np.zeros(self.count + 1, bool)
         flags[np.asarray(removed, np.int64)] = True
         return flags
+
+
+def only(units: Units, structure: str) -> Units:
+    """The units as a job of one structure sees them: all others stay, and for heads the widths count heads.
+
+    A structure whose units are not in groups, such as `weight`, sees them all.
+    """
+    if structure not in get_args(Structure):
+        return units
+    groups = tuple(
+        group
+        if group.barrier is not None or group.structure == structure
+        else replace(group, barrier=_other(group.producers[0], group.structure))
+        for group in units.groups
+    )
+    widths = {**units.widths, **units.heads} if structure == "head" else units.widths
+    return replace(units, groups=groups, widths=widths)
+
+
+def _other(layer: str, structure: Structure) -> Barrier:
+    return Barrier(layer, "other_structure", f"structure {structure} removes these units")
 
 
 def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]]) -> Units:
@@ -121,6 +158,8 @@ def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]]) -> Units:
         scales=frozenset(trace.scales),
         tensors=tuple(final(value) for value in tensors),
         vocabularies=trace.vocabularies,
+        heads={name: final(ids) for name, ids in trace.heads.items()},
+        rescales=tuple(replace(rescale, ids=final(rescale.ids)) for rescale in trace.rescales.values()),
     )
 
 
@@ -214,6 +253,8 @@ def _groups(axes: tuple[Axis, ...], reasons: Ids, trace: Trace, renamed: Ids) ->
     made_by = _touching(producers, group_of, len(order))
     touched = _touching(axes, group_of, len(order))
     because = _because(trace, renamed, group_of, len(order))
+    heads = np.zeros(count, bool)
+    heads[renamed[:-1][np.repeat([structure == "head" for structure in trace.structures], trace.produced)]] = True
     groups, used = [], dict[str, int]()
     for index, (makers, axes_of_group) in enumerate(zip(made_by, touched, strict=True)):
         lead = makers[0]
@@ -230,6 +271,7 @@ def _groups(axes: tuple[Axis, ...], reasons: Ids, trace: Trace, renamed: Ids) ->
                 layers=tuple(dict.fromkeys(axis.layer for axis in axes_of_group)),
                 coupled_because=because[index] if len(names) > 1 else None,
                 barrier=trace.barriers[reason] if reason != FIXED else None,
+                structure="head" if heads[units[0]] else "channel",
             )
         )
     return tuple(groups)

@@ -21,6 +21,7 @@ from pruning import surgery, units
 from pruning.archive import Archive
 from pruning.graph import Graph
 from pruning.keras import live
+from pruning.keras.private import in_double
 from pruning.units import Units
 from tests import graphs as graphs_of_zoo
 
@@ -92,7 +93,7 @@ class Live:
 
     def __init__(self, archive: Archive, model: keras.Model | None = None) -> None:
         self.archive = archive
-        self.model = model or loaded(archive)
+        self.model = in_double(model or loaded(archive))
         # TensorFlow convolves channels first on a CPU only by XLA.
         first = '"channels_first"' in json.dumps(archive.config)
         self.call = tf.function(self.model, jit_compile=True, autograph=False) if first else self.model

@@ -14,7 +14,8 @@ from unittest.mock import patch
 import numpy as np
 
 from pruning import rules
-from pruning.rules import convolution, merge, recurrent, reshaping
+from pruning.rules import attention, convolution, merge, recurrent, reshaping
+from pruning.rules import trace as trace_notes
 from pruning.rules.trace import Trace, Value
 
 Plant = Callable[[], AbstractContextManager[None]]
@@ -203,7 +204,7 @@ for _name in ("MultiHeadAttention", "GroupQueryAttention", "Attention", "Dot", "
     _plant(f"{_name}: output ids one off", lambda n=_name, f=_family: _bent_rule((f, n), _rolled_output))
 for _name in ("Flip", "GetItem", "Matmul", "Repeat", "Reshape", "Split", "Swapaxes", "Tile", "Transpose", "Where"):
     _plant(f"{_name}: output ids of the operation one off", lambda n=_name: _bent_rule(("ops", n), _rolled_output))
-for _name in ("LSTM", "GRU", "ConvLSTM2D", "MultiHeadAttention", "EinsumDense"):
+for _name in ("LSTM", "GRU", "ConvLSTM2D", "MultiHeadAttention", "GroupQueryAttention", "EinsumDense"):
     for _axis in (-1, -2):
         _plant(f"{_name}: array axis {_axis} one off", lambda n=_name, a=_axis: _bent_bind(n, a, "rolled"))
 for _name in ("LSTM", "GRU", "ConvLSTM2D"):
@@ -221,6 +222,21 @@ def _no_resize_at() -> Iterator[None]:
     with patch.object(Trace, "resize_at", bent):
         yield
 
+
+def _no_rescale(self: Trace, weight: str, ids: Any) -> None:
+    """Scores stay divided by the old key dimension's root."""
+
+
+def _kernel_only(self: Trace, weight: str, ids: Any) -> None:
+    if weight.endswith("/0"):
+        self.rescales.setdefault(weight, trace_notes.Rescale(weight, ids))
+
+
+for _name in ("MultiHeadAttention", "GroupQueryAttention"):
+    _plant(f"{_name}: key axis of every array one off", lambda n=_name: _bent_bind(n, -3, "rolled"))
+    _plant(f"{_name}: the query is not scaled", lambda: _replaced(Trace, "rescale", _no_rescale))
+    _plant(f"{_name}: the query's bias is not scaled", lambda: _replaced(Trace, "rescale", _kernel_only))
+_plant("GroupQueryAttention: query heads dealt in turn", lambda: _replaced(attention, "repeated", _tiled))
 
 _plant("GetItem: slices keep their numbers", _no_resize_at)
 for _name in ("EinsumDense", "Embedding", "GroupNormalization", "LSTM", "LayerScale", "MultiHeadAttention", "Split"):

@@ -121,6 +121,45 @@ def cross_attention() -> keras.Model:
 
 
 @_model
+def attention_options() -> keras.Model:
+    a, b = keras.Input((4, 3)), keras.Input((3, 2))
+    x, y = L.Dense(6)(a), L.Dense(5)(b)
+    x, scores = L.MultiHeadAttention(4, 3, dropout=0.1, use_bias=False)(x, x, return_attention_scores=True)
+    z = L.MultiHeadAttention(3, 4, use_gate=True, output_shape=(2, 5))(x, y, use_causal_mask=True)
+    z = L.Dense(4)(L.Reshape((4, 10))(z))
+    heads = L.Dense(3)(L.Permute((2, 3, 1))(scores))
+    return keras.Model([a, b], [_pooled(z), L.Dense(2)(L.Flatten()(heads))])
+
+
+@_model
+def attention_on_images() -> keras.Model:
+    x = inputs = keras.Input((3, 4, 2))
+    x = _conv(x, 5)
+    x = L.MultiHeadAttention(3, 4)(x, x)
+    y = L.MultiHeadAttention(2, 3, value_dim=5, attention_axes=2)(x, _conv(inputs, 6))
+    return keras.Model(inputs, _head(_conv(L.Add()([x, y]), 4)))
+
+
+@_model
+def masked_heads() -> keras.Model:
+    a, mask = keras.Input((4, 3)), keras.Input((3, 4, 4))
+    x = L.Dense(6)(a)
+    x = L.MultiHeadAttention(3, 4)(x, x, attention_mask=mask > 0)
+    x = L.MultiHeadAttention(2, 3)(x, x, attention_mask=ops.max(mask, axis=1) > 0)
+    return keras.Model([a, mask], _pooled(L.Dense(4)(x)))
+
+
+@_model
+def grouped_queries() -> keras.Model:
+    x = inputs = keras.Input((5, 4))
+    x = L.Dense(6)(x)
+    shared = L.GroupQueryAttention(3, 6, 3)
+    x = shared(x, shared(x, x))
+    x = L.GroupQueryAttention(4, 3, 1, use_gate=True, use_bias=False)(x, x, use_causal_mask=True)
+    return keras.Model(inputs, _pooled(L.Dense(5)(L.GroupQueryAttention(2, 4, 2)(x, x))))
+
+
+@_model
 def plain_attention() -> keras.Model:
     a, b = keras.Input((5, 4)), keras.Input((3, 2))
     q, k, v = L.Dense(6)(a), L.Dense(6)(b), L.Dense(7)(b)

@@ -181,14 +181,15 @@ def _check_model(spec: Spec, model: Model) -> None:
     """What a known inspection shows wrong. Raises `LayerNotFound`, `TargetOutOfRange`, `ContradictorySpec`."""
     if model.inspection is None or not spec.pruning.layers:
         return
-    widths = {layer["name"]: layer["width"] for layer in model.inspection["layers"]}
+    counted = "heads" if spec.pruning.structure == "head" else "width"
+    widths = {layer["name"]: layer.get(counted) for layer in model.inspection["layers"]}
     for key, rule in spec.pruning.layers.items():
         found = [key] if key in widths else [name for name in widths if fnmatchcase(name, key)]
         if not found:
             detail = f"{key!r} matches no layer of the model; it has {', '.join(list(widths)[:8])}, ..."
             raise LayerNotFound(detail, errors=[_at(key, "layer_not_found", detail)])
         known = [width for name in found if (width := widths[name]) is not None]
-        if known and spec.pruning.structure == "channel":
+        if known and spec.pruning.structure != "weight":
             _check_indices(key, rule, max(known))
 
 

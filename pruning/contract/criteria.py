@@ -30,7 +30,7 @@ class Comparable(Method):
     """What every criterion but `random` takes.
 
     `aggregation` joins what the layers of a coupled unit say of it; `normalization` makes the scores of different
-    groups comparable before they compete under scope `global`. `auto` is `mean` for channels, `none` for weights.
+    groups comparable before they compete under scope `global`. `auto` is `none` for weights, else `mean`.
     """
 
     aggregation: Literal["mean", "max", "none"] = "mean"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pruning.contract.base import Record
 
@@ -16,7 +16,10 @@ class Tensor(Record):
 
 
 class LayerInfo(Record):
-    """One layer. `width`: units on its output axis where it has them; names of nested layers are `outer/inner`."""
+    """One layer. `width`: units on its output axis where it has them; `heads`: how many an attention layer has.
+
+    Names of nested layers are `outer/inner`.
+    """
 
     name: str
     class_name: str
@@ -24,6 +27,7 @@ class LayerInfo(Record):
     parameters: int
     macs: int
     output_shape: list[int | None] | None = None
+    heads: int | None = None
 
 
 class GroupInfo(Record):
@@ -34,6 +38,7 @@ class GroupInfo(Record):
     layers: list[str]
     prunable: bool
     coupled_because: str | None
+    structure: Literal["channel", "head"] = "channel"
 
 
 class BarrierInfo(Record):

@@ -35,7 +35,7 @@ class Plan(Choice):
     Groups and weights that are not listed stay as they are.
     """
 
-    structure: Literal["channel", "weight"]
+    structure: Literal["channel", "head", "weight"]
     groups: list[GroupPlan] = []
     masks: list[MaskPlan] = []
 
@@ -45,12 +45,14 @@ class KeptArray(Record):
 
     `path` names it in the delivered weights file, `source` in the original's as the service saved it, where it has
     `shape`. `axes`: by number of the axis (as text) the indices kept, in order; an axis that is not named is whole.
+    `factor`: what its values are multiplied by (an attention's query where the key dimension shrank).
     """
 
     path: str
     source: str
     shape: list[int]
     axes: dict[str, list[int]]
+    factor: float = 1.0
 
 
 class KeepMap(Record):

@@ -17,7 +17,7 @@ from pruning.contract.criteria import L2, Criterion, weight_criteria
 from pruning.contract.dataset import Split
 from pruning.contract.plan import Index, Plan
 
-Structure = Literal["channel", "weight"]
+Structure = Literal["channel", "head", "weight"]
 Scope = Literal["global", "layer"]
 Measure = Literal["macs", "parameters", "size_bytes"]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -33,7 +33,7 @@ def contradiction(detail: str) -> PydanticCustomError:
 
 
 class RatioTarget(Choice):
-    """Remove this share of the units of the structure (channels; weights: the sparsity)."""
+    """Remove this share of the units of the structure (channels, heads; weights: the sparsity)."""
 
     type: Literal["ratio"]
     value: Share
@@ -329,7 +329,7 @@ def resolve(spec: Spec, splits: Collection[Split], has_labels: bool) -> Spec:
 def _spelled_out(pruning: Pruning) -> Pruning:
     if getattr(pruning.criterion, "normalization", None) != "auto":
         return pruning
-    normalization = "mean" if pruning.structure == "channel" else "none"
+    normalization = "none" if pruning.structure == "weight" else "mean"
     criterion = pruning.criterion.model_copy(update={"normalization": normalization})
     return pruning.model_copy(update={"criterion": criterion})
 

@@ -33,7 +33,7 @@ def channels(criterion: Comparable, units: Units, arrays: Arrays, _seed: int) ->
     slices of a producer is scored by all of them together.
     """
     norm = NORMS[type(criterion)]
-    axes = [axis for axis in units.axes if axis.role == "producer"]
+    axes = [axis for axis in units.axes if axis.role in ("producer", "factor")]
 
     def sums(axis: Axis) -> Floats:
         return slice_sums(arrays[axis.weight], axis.axis, norm.squares)

@@ -12,6 +12,7 @@ from pruning import measures, surgery
 from pruning.contract.inspection import BarrierInfo, GroupInfo, Inspection, LayerInfo, Tensor
 from pruning.keras.data import Port
 from pruning.planning import Case
+from pruning.units import only
 
 
 def inspection(case: Case, inputs: list[Port], outputs: list[Port]) -> Inspection:
@@ -32,6 +33,7 @@ def inspection(case: Case, inputs: list[Port], outputs: list[Port]) -> Inspectio
                 parameters=sum(elements[path] for path in layer.weights),
                 macs=macs.get(layer.name, 0),
                 output_shape=list(layer.output_shape) if layer.output_shape is not None else None,
+                heads=len(case.units.heads[layer.name]) if layer.name in case.units.heads else None,
             )
             for layer in case.units.layers
         ],
@@ -42,6 +44,7 @@ def inspection(case: Case, inputs: list[Port], outputs: list[Port]) -> Inspectio
                 layers=list(group.layers),
                 prunable=group.barrier is None,
                 coupled_because=group.coupled_because,
+                structure=group.structure,
             )
             for group in case.units.groups
         ],
@@ -54,12 +57,13 @@ def inspection(case: Case, inputs: list[Port], outputs: list[Port]) -> Inspectio
 
 def floor(case: Case) -> dict[str, float]:
     """The least that channel pruning without constraints reaches: one unit left in each prunable group."""
-    gone = [group.units[1:] for group in case.units.groups if group.barrier is None]
+    units = only(case.units, "channel")
+    gone = [group.units[1:] for group in units.groups if group.barrier is None]
     removed = np.concatenate(gone) if gone else measures.NONE
-    left = surgery.apply(case.archive, case.graph, case.units, removed) if len(removed) else case.archive
+    left = surgery.apply(case.archive, case.graph, units, removed) if len(removed) else case.archive
     return {
-        "macs": float(sum(measures.macs(case.units, removed).values())),
-        "parameters": float(measures.parameters(case.units, removed)),
+        "macs": float(sum(measures.macs(units, removed).values())),
+        "parameters": float(measures.parameters(units, removed)),
         "size_bytes": float(archives.size_bytes(left)),
     }
 

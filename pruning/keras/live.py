@@ -22,7 +22,7 @@ _FLOATS = {"float16", "float32", "bfloat16", "mixed_float16", "mixed_bfloat16"}
 
 
 def build(config: Mapping[str, Any], arrays: Arrays) -> keras.Model:
-    """An uncompiled model of this config with these values.
+    """An uncompiled model of this config with these values; one in float64 computes all of it so.
 
     Raises `VerificationFailed` where Keras does not take the config or the arrays do not fit it.
     """
@@ -32,7 +32,7 @@ def build(config: Mapping[str, Any], arrays: Arrays) -> keras.Model:
     except Exception as error:
         raise VerificationFailed(f"Keras cannot build the model: {' '.join(str(error).split())[:300]}") from error
     assign(model, arrays)
-    return model
+    return private.in_double(model)
 
 
 def assign(model: keras.Model, arrays: Arrays) -> None:

@@ -98,7 +98,7 @@ def prune(request: PruneRequest, emit: Emit) -> Result:
     before, after = measured.before, measured.after
     warnings = [
         *planning.foreseen(run.case, chosen, before, after),
-        *(report.no_speed_up(before, after) if chosen.plan.structure == "channel" else []),
+        *(report.no_speed_up(before, after) if chosen.plan.structure != "weight" else []),
         *report.verification(proof),
         *(report.frozen(delivered) if any(recover.needs_labels(stage) for stage in run.stages) else []),
         *warnings,
@@ -152,7 +152,7 @@ def _load(request: PruneRequest, emit: Emit) -> _Run:
     spec = resolve(planning.spec_of(request), list(splits), has_labels)
     _refuse_missing(spec, description)
     _tell(emit, "graph")
-    case = planning.study(archive)
+    case = planning.study(archive, spec.pruning)
     objective = None
     if has_labels:
         outputs = data.ports(original)[1]

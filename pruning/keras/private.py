@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.saving import saving_lib
 
 
@@ -28,6 +29,18 @@ class _Recorder(saving_lib.NpzIOStore):  # type: ignore[misc]
 def layers(model: keras.Model) -> list[Any]:
     """Every layer of a model, those of nested models and inside wrappers too."""
     return list(model._flatten_layers(include_self=False))
+
+
+def in_double(model: keras.Model) -> keras.Model:
+    """The model, with the scales of attentions that compute in float64 in float64 too.
+
+    Keras keeps 1 / sqrt(key_dim) as a Python number, which TensorFlow rounds to float32 on the way.
+    """
+    for layer in layers(model):
+        for name in ("_inverse_sqrt_key_dim", "_inverse_sqrt_head_dim"):
+            if layer.compute_dtype == "float64" and hasattr(layer, name):
+                setattr(layer, name, np.asarray(getattr(layer, name), np.float64))
+    return model
 
 
 def mask_of(tensor: Any) -> Any:

@@ -1,52 +1,82 @@
-"""Attention: the value dimension of a multi-head attention starts units; heads and the key dimension stay.
+"""Attention: heads are a structure of their own; key, value and head dimensions are channels.
 
-Scores are scaled by the key dimension and heads are a structure of their own, so neither is a channel.
+Query and key meet in a product that has no weights: there the masked original sets the query's slices to zero. Keras
+divides the scores by the root of the key dimension, so surgery scales the query by the root of the share that is left.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 from pruning.graph import Op
 from pruning.nodes import Ref
 from pruning.rules import layer
-from pruning.rules.trace import Extent, Trace, Value, replaced, size
+from pruning.rules.convolution import repeated
+from pruning.rules.trace import Extent, Ids, Role, Trace, Value, size
 
 
 @layer("MultiHeadAttention")
 def multi_head(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
-    """query, key (features, heads, key_dim), value (features, heads, value_dim), output (heads, value_dim, out)."""
+    """query, key (features, heads, key_dim), value, gate (features, heads, value_dim), output (heads, value_dim, ...).
+
+    A head is one unit across all of them, a key dimension one across query and key in every head.
+    """
     query, key, value = _roles(op, inputs, trace)
-    given = op.config.get("output_shape")
-    if op.config.get("use_gate") or len(query) != 3 or (given and len(given) > 1):
-        return _refused(op, inputs, trace)
-    heads, key_dim = op.config["num_heads"], op.config["key_dim"]
-    units = trace.produce(trace.weight(0, "value_dense"), 2)
-    for name, tensor, last in (("query", query, key_dim), ("key", key, key_dim), ("value", value, units)):
-        _project(f"{name}_dense", tensor, heads, last, op, trace)
-    trace.resize("value_dim", units)
-    trace.width(units)
-    leaving = _leave("output_dense", query[-1] if not given else None, heads, units, query[1], op, trace)
-    if given:
-        trace.resize("output_shape", (leaving,))
-    return _with_scores(op, query, key, heads, key_dim, units, leaving, trace)
+    values, keys = (trace.produce(trace.weight(0, f"{name}_dense"), 2) for name in ("value", "key"))
+    heads = trace.produce(trace.weight(0, "value_dense"), 1, structure="head")
+    count, key_dim = op.config["num_heads"], op.config["key_dim"]
+    value_dim = op.config.get("value_dim") or key_dim
+    _project("query_dense", query, (count, key_dim), (heads, keys), "factor", op, trace)
+    _project("key_dense", key, (count, key_dim), (heads, keys), "producer", op, trace)
+    _project("value_dense", value, (count, value_dim), (heads, values), "producer", op, trace)
+    if op.config.get("use_gate"):
+        _project("_gate_dense", query, (count, value_dim), (heads, values), "follower", op, trace)
+    _compensate("query_dense", keys, op, trace)
+    for field, ids in (("num_heads", heads), ("key_dim", keys), ("value_dim", values)):
+        trace.resize(field, ids)
+    trace.width(values)
+    trace.head(heads)
+    _meet_masks(inputs, query, heads, op, trace)
+    leaving = _leave("output_dense", query, heads, values, op.config.get("output_shape"), op, trace)
+    return _with_scores(op, query, key, heads, (keys, values), leaving, trace)
 
 
 @layer("GroupQueryAttention")
 def grouped_query(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
-    """As multi-head; query, key and value share `head_dim`, which stays."""
+    """As multi-head; one head dimension for all, and several query heads to one of key and value.
+
+    Query head h reads key head h // (query heads / key heads), equally many each. A unit is a key head with all that
+    read it: it is what can go without a trace in the others. A single key head stays; then each query head is a unit.
+    """
     query, key, value = _roles(op, inputs, trace)
+    count, few, dim = op.config["num_query_heads"], op.config["num_key_value_heads"], op.config["head_dim"]
+    # Keras takes no query and value of different widths.
+    trace.meet(query[-1], value[-1])
+    dims = trace.produce(trace.weight(0, "_value_dense"), 2)
+    shared: Extent = few
+    if few > 1:
+        shared = trace.produce(trace.weight(0, "_value_dense"), 1, structure="head")
+        heads = repeated(shared, count // few)
+    else:
+        heads = trace.produce(trace.weight(0, "_query_dense"), 1, structure="head")
+    _project("_query_dense", query, (count, dim), (heads, dims), "factor", op, trace)
+    _project("_key_dense", key, (few, dim), (shared, dims), "producer", op, trace)
+    _project("_value_dense", value, (few, dim), (shared, dims), "producer", op, trace)
     if op.config.get("use_gate"):
-        return _refused(op, inputs, trace)
-    heads, few, dim = op.config["num_query_heads"], op.config["num_key_value_heads"], op.config["head_dim"]
-    for name, tensor, count in (("query", query, heads), ("key", key, few), ("value", value, few)):
-        _project(f"_{name}_dense", tensor, count, dim, op, trace)
-    leaving = _leave("_output_dense", query[-1], heads, dim, query[1], op, trace)
-    return _with_scores(op, query, key, heads, dim, dim, leaving, trace)
+        _project("_gate_dense", query, (count, dim), (heads, dims), "follower", op, trace)
+    _compensate("_query_dense", dims, op, trace)
+    for field, ids in (("num_query_heads", heads), ("num_key_value_heads", shared), ("head_dim", dims)):
+        trace.resize(field, ids)
+    trace.width(dims)
+    trace.head(heads)
+    _meet_masks(inputs, query, heads, op, trace)
+    leaving = _leave("_output_dense", query, heads, dims, None, op, trace)
+    return _with_scores(op, query, key, heads, (dims, dims), leaving, trace)
 
 
 def _roles(op: Op, inputs: list[Value], trace: Trace) -> tuple[Value, Value, Value]:
-    """Query, key and value of a call; the key is the value where it is not given."""
+    """Query, key and value of a call; the key is the value where it is not given. What else comes is a mask."""
     tensors = dict(zip(op.inputs, inputs, strict=True))
     names = ("query", "value", "key")
     given = dict(zip(names, op.args, strict=False)) | {name: op.kwargs[name] for name in names if name in op.kwargs}
@@ -61,48 +91,74 @@ def _pin_steps(inputs: list[Value], trace: Trace) -> None:
         trace.pin(value[1:-1], "mixes_channels", "attends over an axis that has units")
 
 
-def _project(name: str, tensor: Value, heads: int, last: Extent, op: Op, trace: Trace) -> None:
-    kernel = trace.weight(0, name)
-    trace.expect(kernel, [size(tensor[-1]), heads, size(last)])
+def _meet_masks(inputs: list[Value], query: Value, heads: Extent, op: Op, trace: Trace) -> None:
+    """A mask as large as the scores may tell heads apart: then they stay."""
+    attended = _attended(op, query)
+    for mask in inputs:
+        if len(mask) == len(query) + len(attended) and size(mask[-2 * len(attended) - 1]) != 1:
+            trace.meet(heads, mask[-2 * len(attended) - 1])
+
+
+def _attended(op: Op, query: Value) -> list[int]:
+    """The axes that the scores run over: all between batch and features, or `attention_axes`."""
+    given = op.config.get("attention_axes")
+    return [axis % (len(query) - 1) for axis in given] if given else list(range(1, len(query) - 1))
+
+
+def _project(
+    name: str, tensor: Value, sizes: tuple[int, int], axes: tuple[Extent, Extent], role: Role, op: Op, trace: Trace
+) -> None:
+    """kernel (features, heads, dimension), bias (heads, dimension); the heads' slices make the unit in each."""
+    kernel, (heads, dims) = trace.weight(0, name), axes
+    trace.expect(kernel, [size(tensor[-1]), *sizes])
     trace.bind(kernel, 0, tensor[-1], "consumer")
-    trace.bind(kernel, 2, last, "follower")
+    trace.bind(kernel, 1, heads, "producer")
+    trace.bind(kernel, 2, dims, role)
     if op.config["use_bias"]:
         bias = trace.weight(1, name)
-        trace.expect(bias, [heads, size(last)])
-        trace.bind(bias, 1, last, "follower")
-    trace.cost((tensor[1],), (tensor[-1], last), kernel, heads)
+        trace.expect(bias, sizes)
+        trace.bind(bias, 0, heads, "follower")
+        trace.bind(bias, 1, dims, "consumer" if role == "factor" else "follower")
+    trace.cost(tensor[1:-1], (tensor[-1], heads, dims), kernel)
 
 
-def _leave(name: str, tied: Extent, heads: int, last: Extent, steps: Extent, op: Op, trace: Trace) -> Extent:
-    """The output projection; without `output_shape` it is as wide as the query, and is tied to it."""
+def _compensate(name: str, dims: Ids, op: Op, trace: Trace) -> None:
+    for index in range(1 + op.config["use_bias"]):
+        trace.rescale(trace.weight(index, name), dims)
+
+
+def _leave(
+    name: str, query: Value, heads: Extent, dims: Ids, given: Sequence[int] | None, op: Op, trace: Trace
+) -> Value:
+    """The output projection; where no shape is `given` it is as wide as the query, and is tied to it."""
     kernel = trace.weight(0, name)
-    trace.expect(kernel, [heads, size(last), None])
-    trace.bind(kernel, 1, last, "consumer")
-    leaving: Extent = trace.produce(kernel, 2)
+    wide: list[int | None] = list(given) if given else [size(query[-1])]
+    trace.expect(kernel, [size(heads), size(dims), *wide])
+    trace.bind(kernel, 0, heads, "factor")
+    trace.bind(kernel, 1, dims, "consumer")
+    leaving: Value = tuple(trace.produce(kernel, axis) for axis in range(2, len(trace.shape(kernel))))
     if op.config["use_bias"]:
-        trace.follow(trace.weight(1, name), leaving)
-    trace.cost((steps,), (last, leaving), kernel, heads)
-    return leaving if tied is None else trace.meet(leaving, tied)
+        trace.expect(trace.weight(1, name), [size(extent) for extent in leaving])
+        for axis, extent in enumerate(leaving):
+            trace.bind(trace.weight(1, name), axis, extent, "follower")
+    trace.cost(query[1:-1], (heads, dims, *leaving), kernel)
+    if given:
+        trace.resize("output_shape", leaving)
+        return leaving
+    return (trace.meet(leaving[0], query[-1]),)
 
 
 def _with_scores(
-    op: Op, query: Value, key: Value, heads: int, key_dim: Extent, value_dim: Extent, leaving: Extent, trace: Trace
+    op: Op, query: Value, key: Value, heads: Extent, dims: tuple[Ids, Ids], leaving: Value, trace: Trace
 ) -> Value | list[Value]:
-    places = (heads, query[1], key[1])
-    trace.cost(places, (key_dim,), None)
-    trace.cost(places, (value_dim,), None)
-    output = replaced(query, -1, leaving)
-    if op.kwargs.get("return_attention_scores"):
-        return [output, (query[0], heads, query[1], key[1])]
-    return output
-
-
-def _refused(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    for value in inputs:
-        trace.pin(value, "unsupported_option", f"{op.class_name} with a gate, on images or with several output axes")
-    output: Value = tuple(size(extent) for extent in inputs[0])
-    given = op.config.get("output_shape")
-    return (*output[:-1], *given) if given else output
+    """Two products a head, over the attended axes; other axes between batch and features pass."""
+    attended = _attended(op, query)
+    free = tuple(query[axis] for axis in range(1, len(query) - 1) if axis not in attended)
+    pairs = (*(query[axis] for axis in attended), *(key[axis] for axis in attended))
+    for ids in dims:
+        trace.cost((*free, heads, *pairs), (ids,), None)
+    output = (*query[:-1], *leaving)
+    return [output, (query[0], *free, heads, *pairs)] if op.kwargs.get("return_attention_scores") else output
 
 
 @layer("Attention", "AdditiveAttention")

@@ -21,13 +21,18 @@ from pruning.graph import Op
 Ids: TypeAlias = npt.NDArray[np.int64]
 Extent: TypeAlias = int | Ids | None
 Value: TypeAlias = tuple[Extent, ...]
-Role = Literal["producer", "consumer", "follower"]
+Role = Literal["producer", "consumer", "follower", "factor"]
+Structure = Literal["channel", "head"]
 FIXED = -1
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of one weight: `ids[i]` is the unit that index i belongs to, -1 where it stays."""
+    """One axis of one weight: `ids[i]` is the unit that index i belongs to, -1 where it stays.
+
+    A producer's slices make the units and score them, a consumer's read them and are zero in the masked original. A
+    factor's do both: the query's side of a product with the key, the projection that ends a head.
+    """
 
     weight: str
     axis: int
@@ -68,6 +73,14 @@ class Resize:
     value: Extent | tuple[Extent, ...]
 
 
+@dataclass(frozen=True)
+class Rescale:
+    """Keras divides by the root of how many `ids` there are: where fewer are left, `weight` makes up for it."""
+
+    weight: str
+    ids: Ids
+
+
 class Trace:
     """The notes of all rules on one graph. Methods speak of the op that is being traced, `op`."""
 
@@ -81,10 +94,13 @@ class Trace:
         self.pins: list[tuple[Ids, int]] = []
         self.ties: list[tuple[Ids, Ids, Op]] = []
         self.produced: list[int] = []
+        self.structures: list[Structure] = []
         self._labels = np.empty(0, np.int64)
         self._settled = 0
         self.resizes: dict[tuple[str | int, ...], Resize] = {}
+        self.rescales: dict[str, Rescale] = {}
         self.widths: dict[str, Ids] = {}
+        self.heads: dict[str, Ids] = {}
         self.scales: set[str] = set()
         self.vocabularies: dict[int, int] = {}
         self.entered: dict[int, int] = {}
@@ -97,10 +113,11 @@ class Trace:
 
     # --- ids ---------------------------------------------------------------------------------------------------
 
-    def new(self, count: int) -> Ids:
+    def new(self, count: int, structure: Structure = "channel") -> Ids:
         """`count` units that nothing is tied to yet."""
         self.count += count
         self.produced.append(count)
+        self.structures.append(structure)
         return np.arange(self.count - count, self.count, dtype=np.int64)
 
     def tie(self, first: Ids, second: Ids) -> None:
@@ -215,14 +232,14 @@ class Trace:
         self.expect(weight, [size(extent)])
         self.bind(weight, 0, extent, "follower")
 
-    def produce(self, weight: str, axis: int, count: int | None = None) -> Ids:
+    def produce(self, weight: str, axis: int, count: int | None = None, structure: Structure = "channel") -> Ids:
         """The units that an array's axis creates: new ones at its first call, the same ones at later calls."""
         shape = self.shape(weight)
         axis %= len(shape)
         known = self.axes.get((weight, axis))
         if known is not None:
             return known.ids
-        ids = self.new(shape[axis] if count is None else count)
+        ids = self.new(shape[axis] if count is None else count, structure)
         self.bind(weight, axis, ids, "producer")
         return ids
 
@@ -253,6 +270,10 @@ class Trace:
             if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
                 self.meet(first, second)
 
+    def rescale(self, weight: str, ids: Ids) -> None:
+        """Surgery multiplies `weight` by the root of the share of these ids that stays."""
+        self.rescales.setdefault(weight, Rescale(weight, ids))
+
     def vocabulary(self, tensor: int, size: int) -> None:
         """This tensor holds indices below `size`; where several tables read it, those of the smallest."""
         source = self.entered.get(tensor, tensor)
@@ -266,6 +287,11 @@ class Trace:
         """These are the units on the layer's output axis, in the order in which a user counts them."""
         if isinstance(ids, np.ndarray):
             self.widths.setdefault(self.op.name, ids)
+
+    def head(self, ids: Extent) -> None:
+        """These are the layer's heads, in the order in which a user counts them."""
+        if isinstance(ids, np.ndarray):
+            self.heads.setdefault(self.op.name, ids)
 
 
 def unite(labels: Ids, first: Ids, second: Ids) -> None:
