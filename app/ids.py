@@ -12,7 +12,7 @@ from uuid_utils import uuid7
 from pruning.contract.errors import FieldError, NotFound
 
 Prefix = Literal["mdl", "dst", "job", "art", "evt"]
-_NOUNS: dict[Prefix, str] = {"mdl": "model", "dst": "data set", "job": "job", "art": "artifact", "evt": "event"}
+NOUNS: dict[Prefix, str] = {"mdl": "model", "dst": "data set", "job": "job", "art": "artifact", "evt": "event"}
 
 
 def new(prefix: Prefix) -> str:
@@ -29,7 +29,7 @@ def check(prefix: Prefix, identifier: str, field: str | None = None) -> str:
 
 def not_found(prefix: Prefix, identifier: str, field: str | None = None) -> NotFound:
     """The error for an id that nothing has."""
-    detail = f"there is no {_NOUNS[prefix]} {identifier[:80]!r}"
+    detail = f"there is no {NOUNS[prefix]} {identifier[:80]!r}"
     return NotFound(detail, errors=[FieldError(path=field, code="not_found", detail=detail)] if field else ())
 
 

@@ -1,34 +1,41 @@
-"""What models, data sets and jobs have in common as rows: found by id, added once, labelled, removed."""
+"""What resources have in common as rows: found by id, added once, labelled, removed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.tables import Dataset, Job, Label, Model
-from pruning.contract.errors import NotFound
+from app import ids
+from app.ids import Prefix
+from app.tables import Artifact, Dataset, Job, Label, Model
 
 Resource = TypeVar("Resource", Job, Model, Dataset)
-_WORDS = {Job: "job", Model: "model", Dataset: "data set"}
+Found = TypeVar("Found", Job, Model, Dataset, Artifact)
+_PREFIXES: dict[type[Any], Prefix] = {Job: "job", Model: "mdl", Dataset: "dst", Artifact: "art"}
 
 
 def get(
-    session: Session, table: type[Resource], id: str, lock: Literal["shared", "exclusive"] | None = None
-) -> Resource:
-    """The row as it is now. Raises `NotFound`.
+    session: Session,
+    table: type[Found],
+    id: str,
+    lock: Literal["shared", "exclusive"] | None = None,
+    field: str | None = None,
+) -> Found:
+    """The row as it is now. Raises `NotFound`, naming the `field` of the body that the id came in.
 
     Until the transaction ends a `shared` lock keeps the row from being deleted, an `exclusive` one from any change.
     """
+    ids.check(_PREFIXES[table], id, field)
     query = select(table).where(table.id == id).execution_options(populate_existing=True)
     if lock is not None:
         query = query.with_for_update(read=lock == "shared")
     row = session.scalars(query).one_or_none()
     if row is None:
-        raise NotFound(f"there is no {_WORDS[table]} {id}")
+        raise ids.not_found(_PREFIXES[table], id, field)
     return row
 
 

@@ -81,7 +81,6 @@ class Model(Leased, Base):
     labels: Mapped[dict[str, Any]] = mapped_column(default=dict)
     architecture_sha256: Mapped[str | None] = mapped_column(Sha256, index=True)
     normalized_sha256: Mapped[str | None] = mapped_column(Sha256, index=True)
-    normalized_bytes: Mapped[int | None]
     problem: Mapped[dict[str, Any] | None]
     inspection: Mapped[dict[str, Any] | None]
 
@@ -107,17 +106,21 @@ class Dataset(Base):
 
 
 class Job(Leased, Base):
-    """One pruning run. It keeps the ids of its model and its data set, also when these are deleted later."""
+    """One pruning run. It keeps the ids of its model and its data set, also when these are deleted later.
+
+    `plan_sha256`: the plan that it carries out, where that came as an artifact.
+    """
 
     __tablename__ = "jobs"
 
     model_id: Mapped[str] = mapped_column(Id)
     dataset_id: Mapped[str | None] = mapped_column(Id)
     spec: Mapped[dict[str, Any]]
-    spec_resolved: Mapped[dict[str, Any] | None]
+    # Always there; SQLite takes no NOT NULL for a column of a table that others refer to.
+    spec_resolved: Mapped[dict[str, Any]] = mapped_column(nullable=True)
+    plan_sha256: Mapped[str | None] = mapped_column(Sha256, index=True)
     name: Mapped[str | None] = mapped_column(Text)
     labels: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    dry_run: Mapped[bool] = mapped_column(default=False)
     phase: Mapped[str | None] = mapped_column(String(32))
     progress: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]

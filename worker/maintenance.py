@@ -24,7 +24,7 @@ from app.jobs import states
 from app.jobs.states import JOBS, MODELS, Kind, Moved
 from app.settings import Settings
 from app.storage import get_storage
-from app.tables import Artifact, Dataset, IdempotencyKey, Model
+from app.tables import Artifact, Dataset, IdempotencyKey, Job, Model
 from worker import scratch
 from worker.spawn import ZygoteGone
 from worker.supervise import Supervisor, announce
@@ -161,7 +161,8 @@ def _announce_forgotten(announce_after: float) -> None:
 def sweep_blobs(older_than: float) -> int:
     """Remove blobs that no row refers to: a process died between the file's rename and its row's commit. How many."""
     storage = get_storage()
-    columns = (Model.sha256, Model.architecture_sha256, Model.normalized_sha256, Dataset.sha256, Artifact.sha256)
+    of_models = (Model.sha256, Model.architecture_sha256, Model.normalized_sha256)
+    columns = (*of_models, Dataset.sha256, Artifact.sha256, Job.plan_sha256)
     before = time.time() - older_than
     old = []
     for sha256 in storage.blobs():

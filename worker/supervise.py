@@ -167,10 +167,15 @@ class Supervisor:
         if dataset is not None:
             readable.append(storage.path(dataset.sha256))
             data = str(folder.link("data.npz", readable[-1]))
-        spec = job.spec_resolved or job.spec
+        plan = None
+        if job.plan_sha256 is not None:
+            readable.append(storage.path(job.plan_sha256))
+            plan = str(folder.link("plan.json", readable[-1]))
+        spec = job.spec_resolved
         request = PruneRequest(
             model=str(folder.link("model.keras", readable[0])),
             data=data,
+            plan=plan,
             out=str(folder.out),
             spec=Spec.model_validate({name: spec[name] for name in Spec.model_fields if name in spec}),
             upload_bytes=model.size_bytes,
@@ -304,7 +309,6 @@ def _finish_model(
         "ready",
         result=ending.final.inspection.model_dump(mode="json"),
         normalized_sha256=normalized.staged.sha256,
-        normalized_bytes=normalized.staged.size_bytes,
     ):
         return []
     artifacts.keep(session, get_storage(), normalized.staged)

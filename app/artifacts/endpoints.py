@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from app import db, ids
+from app import db
 from app.artifacts import repository
 from app.http import content
 from app.http.problems import declared
@@ -20,7 +20,7 @@ _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", 
 def get(id: str) -> Response:
     """An artifact."""
     with db.read() as session:
-        return JSONResponse(artifact_view(repository.get(session, ids.check("art", id))))
+        return JSONResponse(artifact_view(repository.get(session, id)))
 
 
 @router.head("/{id}/content", include_in_schema=False)
@@ -36,5 +36,5 @@ def get(id: str) -> Response:
 def get_content(request: Request, id: str) -> Response:
     """The bytes, whole or by `Range`; `ETag`, `Repr-Digest` and `X-Checksum-SHA256` give their SHA-256."""
     with db.read() as session:
-        artifact = repository.get(session, ids.check("art", id))
+        artifact = repository.get(session, id)
     return content.answer(request, get_storage().path(artifact.sha256), artifact.sha256, artifact.filename)

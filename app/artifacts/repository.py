@@ -11,10 +11,9 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from app import db, ids
+from app import db, ids, rows
 from app.storage import FileStorage, Staged
-from app.tables import Artifact, Dataset, Model
-from pruning.contract.errors import NotFound
+from app.tables import Artifact, Dataset, Job, Model
 
 
 def add(
@@ -45,12 +44,9 @@ def add(
     return artifact
 
 
-def get(session: Session, id: str) -> Artifact:
-    """The artifact. Raises `NotFound`."""
-    artifact = session.get(Artifact, id)
-    if artifact is None:
-        raise NotFound(f"there is no artifact {id}")
-    return artifact
+def get(session: Session, id: str, *, field: str | None = None) -> Artifact:
+    """The artifact. Raises `NotFound`, naming the `field` of the body that the id came in."""
+    return rows.get(session, Artifact, id, field=field)
 
 
 def of_job(session: Session, job_id: str) -> Sequence[Artifact]:
@@ -86,10 +82,9 @@ def release(storage: FileStorage, blobs: Iterable[str]) -> int:
 def blob_in_use(session: Session, sha256: str) -> bool:
     """Whether a row refers to the blob."""
     model = or_(Model.sha256 == sha256, Model.architecture_sha256 == sha256, Model.normalized_sha256 == sha256)
-    found = select(
-        or_(exists().where(model), exists().where(Dataset.sha256 == sha256), exists().where(Artifact.sha256 == sha256))
-    )
-    return bool(session.scalar(found))
+    rest = (Dataset.sha256, Artifact.sha256, Job.plan_sha256)
+    found = or_(exists().where(model), *(exists().where(column == sha256) for column in rest))
+    return bool(session.scalar(select(found)))
 
 
 def _lock(session: Session, sha256: str) -> None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from app import db, ids
+from app import db
 from app.artifacts import repository as artifacts
 from app.datasets import repository, service
 from app.datasets.schemas import DatasetView, view
@@ -46,13 +46,13 @@ def page(wanted: Annotated[Filter, Depends(lists.wanted)]) -> Response:
 def get(id: str) -> Response:
     """A data set."""
     with db.read() as session:
-        return JSONResponse(view(repository.get(session, ids.check("dst", id))))
+        return JSONResponse(view(repository.get(session, id)))
 
 
 @router.delete("/{id}", status_code=204, responses={204: {"description": "Gone"}, **declared(404, 409)})
 def delete(id: str) -> Response:
     """Remove a data set that no unfinished job needs; finished jobs keep its id and their results."""
     with db.write() as session:
-        blobs = repository.delete(session, ids.check("dst", id))
+        blobs = repository.delete(session, id)
     artifacts.release(get_storage(), blobs)
     return Response(status_code=204)

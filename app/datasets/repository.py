@@ -40,9 +40,9 @@ def add(
     return rows.add_once(session, dataset, lambda: by_sha256(session, sha256))
 
 
-def get(session: Session, id: str, *, lock: bool = False) -> Dataset:
+def get(session: Session, id: str, *, lock: bool = False, field: str | None = None) -> Dataset:
     """The data set. `lock`: it cannot be deleted until the transaction ends. Raises `NotFound`."""
-    return rows.get(session, Dataset, id, "shared" if lock else None)
+    return rows.get(session, Dataset, id, "shared" if lock else None, field)
 
 
 def by_sha256(session: Session, sha256: str) -> Dataset | None:

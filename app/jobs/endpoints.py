@@ -105,7 +105,7 @@ def _etag(id: str, version: int) -> str:
 def delete(id: str) -> Response:
     """Remove a finished job with its events and artifacts."""
     with db.write() as session:
-        blobs = repository.delete(session, ids.check("job", id))
+        blobs = repository.delete(session, id)
     artifacts.release(get_storage(), blobs)
     return Response(status_code=204)
 
@@ -123,7 +123,7 @@ def cancel(id: str, key: OptionalKey) -> Response:
 @router.post("/{id}/clone", status_code=202, responses=_QUEUED, openapi_extra=json_body(JobOverrides, required=False))
 def clone(id: str, overrides: OptionalBody, key: OptionalKey) -> Response:
     """A new job like this one, with the parts of the body that are given laid over it."""
-    return service.clone(ids.check("job", id), overrides, key).response()
+    return service.clone(id, overrides, key).response()
 
 
 @router.get("/{id}/artifacts", responses={200: {"model": Artifacts}, **declared(404)})
@@ -182,7 +182,7 @@ def _event_number(event_id: str | None) -> int:
 def report(request: Request, id: str) -> Response:
     """All of a finished job, with its artifacts: JSON, or one page that needs nothing beside itself (`text/html`)."""
     with db.read() as session:
-        job = repository.get(session, ids.check("job", id))
+        job = repository.get(session, id)
         made = artifacts.of_job(session, id)
     if job.state not in FINISHED:
         raise JobNotFinished(f"job {id} is {job.state}: wait until it is {', '.join(FINISHED)}")

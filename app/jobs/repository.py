@@ -14,7 +14,7 @@ from app.jobs import events
 from app.jobs.states import FINISHED, Moved
 from app.paging import Filter, Page, page_of
 from app.tables import Artifact, Job
-from pruning.contract.errors import Conflict, NotFound
+from pruning.contract.errors import Conflict
 
 
 def add(
@@ -23,14 +23,14 @@ def add(
     model_id: str,
     dataset_id: str | None,
     spec: dict[str, Any],
-    spec_resolved: dict[str, Any] | None,
+    spec_resolved: dict[str, Any],
     run_seconds: float,
     queue_seconds: float,
     memory_bytes: int,
     queue: str,
     name: str | None = None,
     labels: dict[str, str] | None = None,
-    dry_run: bool = False,
+    plan_sha256: str | None = None,
 ) -> Job:
     """A new queued job with its first event. Lock the model's row before (`models.repository.get(..., lock=True)`)."""
     id = ids.new("job")
@@ -46,7 +46,7 @@ def add(
         queue=queue,
         name=name,
         labels=labels or {},
-        dry_run=dry_run,
+        plan_sha256=plan_sha256,
         created_at=ids.created_at(id),
         updated_at=now(),
         published_at=now(),
@@ -67,7 +67,7 @@ def version(session: Session, id: str) -> tuple[int, str]:
     """Version and state of the job, for ETag and long poll: one small read. Raises `NotFound`."""
     found = session.execute(select(Job.version, Job.state).where(Job.id == id)).one_or_none()
     if found is None:
-        raise NotFound(f"there is no job {id}")
+        raise ids.not_found("job", id)
     return found.version, found.state
 
 
@@ -98,4 +98,4 @@ def delete(session: Session, id: str) -> Sequence[str]:
         raise Conflict(f"job {id} is {job.state}: cancel it first")
     blobs = session.scalars(select(Artifact.sha256).where(Artifact.job_id == id).distinct()).all()
     rows.remove(session, job)
-    return blobs
+    return [*blobs, job.plan_sha256] if job.plan_sha256 is not None else blobs

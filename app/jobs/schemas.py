@@ -85,7 +85,7 @@ class JobView(BaseModel):
     model_id: str
     dataset_id: str | None
     spec: dict[str, Any]
-    spec_resolved: dict[str, Any] | None
+    spec_resolved: dict[str, Any]
     name: str | None
     labels: dict[str, str]
     error: JobError | None

@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import ids, queue
+from app import queue
+from app.artifacts import repository as artifacts
 from app.datasets import repository as datasets
 from app.http.body import validated
 from app.http.idempotency import Answer, Key, digest, once
@@ -26,17 +27,19 @@ from pruning.contract.errors import (
     ContradictorySpec,
     DatasetMismatch,
     DatasetRequired,
+    DigestMismatch,
     FieldError,
+    InvalidSpec,
     LayerNotFound,
-    NotFound,
     SecateurError,
     TargetOutOfRange,
     from_body,
 )
-from pruning.contract.spec import LayerRule, Spec, needs_data, resolve
+from pruning.contract.spec import LayerRule, PlanTarget, Spec, needs_data, resolve
 
 # Parts of a spec that are one of several methods: another method takes none of the former one's parameters.
 _METHODS = ("criterion", "target", "schedule")
+_PLAN = "pruning.target.artifact_id"
 
 
 def create(document: Any, key: Key | None) -> Answer:
@@ -99,19 +102,22 @@ def _add(session: Session, wanted: JobCreate, document: dict[str, Any]) -> Answe
     given = Spec.model_validate({name: getattr(wanted, name) for name in Spec.model_fields})
     spec = _resolved(given, dataset)
     _check_model(spec, model)
+    resolved = spec.model_dump(mode="json") | {"limits": wanted.limits.model_dump(mode="json")}
+    if (plan := _plan(session, spec)) is not None:
+        resolved["pruning"]["target"]["sha256"] = plan
     job = repository.add(
         session,
         model_id=model.id,
         dataset_id=dataset.id if dataset else None,
         spec={name: value for name, value in document.items() if name not in BESIDE_SPEC},
-        spec_resolved=spec.model_dump(mode="json") | {"limits": wanted.limits.model_dump(mode="json")},
+        spec_resolved=resolved,
+        plan_sha256=plan,
         run_seconds=wanted.limits.run_seconds,
         queue_seconds=wanted.limits.queue_seconds,
         memory_bytes=wanted.limits.memory_bytes,
         queue=get_settings().default_queue,
         name=wanted.name,
         labels=wanted.labels,
-        dry_run=wanted.dry_run,
     )
     return Answer(202, view(job), f"/v1/jobs/{job.id}")
 
@@ -123,11 +129,7 @@ def _announced(answer: Answer) -> Answer:
 
 
 def _model(session: Session, wanted: JobCreate) -> Model:
-    ids.check("mdl", wanted.model_id, "model_id")
-    try:
-        model = models.get(session, wanted.model_id, lock=True)
-    except NotFound:
-        raise ids.not_found("mdl", wanted.model_id, "model_id") from None
+    model = models.get(session, wanted.model_id, lock=True, field="model_id")
     if model.problem is not None:
         raise _refusal(model.problem)
     return model
@@ -144,11 +146,30 @@ def _refusal(problem: dict[str, Any]) -> SecateurError:
 def _dataset(session: Session, wanted: JobCreate) -> Dataset | None:
     if wanted.dataset_id is None:
         return None
-    ids.check("dst", wanted.dataset_id, "dataset_id")
-    try:
-        return datasets.get(session, wanted.dataset_id, lock=True)
-    except NotFound:
-        raise ids.not_found("dst", wanted.dataset_id, "dataset_id") from None
+    return datasets.get(session, wanted.dataset_id, lock=True, field="dataset_id")
+
+
+def _plan(session: Session, spec: Spec) -> str | None:
+    """The digest of the plan that the target names by its artifact; its file stays until the transaction ends.
+
+    Raises `NotFound`, `InvalidSpec` for an artifact that is no plan, `ContradictorySpec` for a plan of another
+    structure, `DigestMismatch`.
+    """
+    target = spec.pruning.target
+    if not isinstance(target, PlanTarget) or target.artifact_id is None:
+        return None
+    artifact = artifacts.get(session, target.artifact_id, field=_PLAN)
+    if artifact.kind != "plan":
+        detail = f"artifact {artifact.id} is a {artifact.kind}, not a plan"
+        raise InvalidSpec(detail, errors=[FieldError(path=_PLAN, code="invalid_spec", detail=detail)])
+    structure = repository.get(session, artifact.job_id).spec_resolved["pruning"]["structure"]
+    if structure != spec.pruning.structure:
+        detail = f"the plan has structure {structure}, the spec {spec.pruning.structure}: give the plan's"
+        raise ContradictorySpec(detail, errors=[FieldError(path=_PLAN, code="contradictory_spec", detail=detail)])
+    if target.sha256 not in (None, artifact.sha256):
+        raise DigestMismatch(f"the target names the plan {target.sha256!r}, artifact {artifact.id} has another digest")
+    artifacts.hold(session, artifact.sha256)
+    return artifact.sha256
 
 
 def _resolved(spec: Spec, dataset: Dataset | None) -> Spec:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from app import db, ids
+from app import db
 from app.artifacts import repository as artifacts
 from app.http import body, lists, uploads
 from app.http.documented import UPLOAD_MODEL
@@ -49,13 +49,13 @@ def page(wanted: Annotated[Filter, Depends(lists.wanted)], state: Annotated[Stat
 def get(id: str) -> Response:
     """A model, with its inspection once it is ready."""
     with db.read() as session:
-        return JSONResponse(view(repository.get(session, ids.check("mdl", id))))
+        return JSONResponse(view(repository.get(session, id)))
 
 
 @router.delete("/{id}", status_code=204, responses={204: {"description": "Gone"}, **declared(404, 409)})
 def delete(id: str) -> Response:
     """Remove a model that no unfinished job needs; finished jobs keep its id and their results."""
     with db.write() as session:
-        blobs = repository.delete(session, ids.check("mdl", id))
+        blobs = repository.delete(session, id)
     artifacts.release(get_storage(), blobs)
     return Response(status_code=204)

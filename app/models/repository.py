@@ -51,9 +51,9 @@ def add(
     return model, is_new
 
 
-def get(session: Session, id: str, *, lock: bool = False) -> Model:
+def get(session: Session, id: str, *, lock: bool = False, field: str | None = None) -> Model:
     """The model as it is now. `lock`: it cannot be deleted until the transaction ends. Raises `NotFound`."""
-    return rows.get(session, Model, id, "shared" if lock else None)
+    return rows.get(session, Model, id, "shared" if lock else None, field)
 
 
 def page(session: Session, wanted: Filter) -> Page[Model]:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from sqlalchemy.orm import Session
 
-from app import ids, queue
+from app import queue
 from app.artifacts import repository as artifacts
 from app.http.idempotency import Answer, Key, digest, once
 from app.http.uploads import Upload
@@ -54,10 +54,9 @@ def add(upload: Upload, key: Key | None) -> Answer:
 
 def add_artifact(wanted: FromArtifact, key: Key | None) -> Answer:
     """A job's artifact as a model. Raises `NotFound`, `UnsupportedFormat` for an artifact that is no model."""
-    ids.check("art", wanted.artifact_id, "artifact_id")
 
     def work(session: Session) -> Answer:
-        artifact = artifacts.get(session, wanted.artifact_id)
+        artifact = artifacts.get(session, wanted.artifact_id, field="artifact_id")
         if artifact.kind != "model":
             raise UnsupportedFormat(f"artifact {artifact.id} is a {artifact.kind}: only a model can be pruned again")
         artifacts.hold(session, artifact.sha256)

@@ -74,7 +74,7 @@ def _sections(result: Result) -> dict[str, Any]:
 
 
 def _spec(job: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(job.get("spec_resolved") or job.get("spec") or {})
+    return dict(job["spec_resolved"])
 
 
 def _facts(job: Mapping[str, Any]) -> list[tuple[str, Any]]:

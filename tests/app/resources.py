@@ -103,7 +103,7 @@ def progressed(job_id: str, token: str, phase: str, completed: int, total: int =
         assert states.progress(session, job_id, token, phase, {"completed": completed, "total": total, "unit": "steps"})
 
 
-def finished(job_id: str, token: str, *files: bytes, error: dict[str, Any] | None = None) -> None:
+def finished(job_id: str, token: str, *files: bytes, kind: str = "model", error: dict[str, Any] | None = None) -> None:
     """The worker ends the job, with these files as its artifacts."""
     with db.write() as session:
         for index, content in enumerate(files):
@@ -114,7 +114,7 @@ def finished(job_id: str, token: str, *files: bytes, error: dict[str, Any] | Non
             artifacts.add(
                 session,
                 job_id=job_id,
-                kind="model",
+                kind=kind,
                 format="keras",
                 sha256=digest,
                 size_bytes=len(content),

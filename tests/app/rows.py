@@ -30,7 +30,7 @@ def job(session: Session, of: Model, **fields: Any) -> Job:
         "model_id": of.id,
         "dataset_id": None,
         "spec": {"pruning": {}},
-        "spec_resolved": None,
+        "spec_resolved": {},
         "run_seconds": 60.0,
         "queue_seconds": 60.0,
         "memory_bytes": 2**30,

@@ -14,8 +14,10 @@ from sqlalchemy import inspect, literal, select, text
 from sqlalchemy.exc import StatementError
 
 from app import db
+from app.jobs import events
 from app.settings import Settings
-from app.tables import Base, Lock
+from app.tables import Base, Job, Lock
+from tests.app import rows
 from tests.services import Postgres, configured
 
 
@@ -52,7 +54,7 @@ def test_api_and_worker_may_upgrade_at_once(
         assert set(Base.metadata.tables) < set(inspect(db.engine()).get_table_names())
 
 
-def test_downgrade_removes_everything(database: Settings) -> None:
+def _downgrade(revision: str) -> None:
     from alembic import command
     from alembic.config import Config
 
@@ -60,8 +62,25 @@ def test_downgrade_removes_everything(database: Settings) -> None:
     config.set_main_option("script_location", "migrations")
     with db.engine().execution_options(writes=True).begin() as connection:
         config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        command.downgrade(config, revision)
+
+
+def test_downgrade_removes_everything(database: Settings) -> None:
+    _downgrade("base")
     assert inspect(db.engine()).get_table_names() == ["alembic_version"]
+
+
+def test_revisions_keep_what_is_there(database: Settings) -> None:
+    with db.write() as session:
+        job = rows.job(session, rows.model(session))
+    _downgrade("0001")
+    with db.engine().begin() as connection:
+        connection.execute(text("UPDATE jobs SET spec_resolved = NULL"))
+    db.upgrade()
+    with db.read() as session:
+        found = session.get_one(Job, job.id)
+        assert (found.spec_resolved, found.plan_sha256) == (job.spec, None)
+        assert [event.state for event in events.page(session, job.id)] == ["queued"]
 
 
 def test_an_exception_rolls_back(database: Settings) -> None:

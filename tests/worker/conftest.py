@@ -67,7 +67,13 @@ def add_model(**script: Any) -> str:
     return model.id
 
 
-def add_job(model_id: str, run_seconds: float = 60, memory_bytes: int = 2**30, queue_seconds: float = 60) -> str:
+def add_job(
+    model_id: str,
+    run_seconds: float = 60,
+    memory_bytes: int = 2**30,
+    queue_seconds: float = 60,
+    plan_sha256: str | None = None,
+) -> str:
     """A queued job of a model."""
     spec = {"pruning": {"target": {"type": "ratio", "value": 0.5}}, "seed": 7, "name": "not the engine's"}
     with db.write() as session:
@@ -76,7 +82,8 @@ def add_job(model_id: str, run_seconds: float = 60, memory_bytes: int = 2**30, q
             model_id=model_id,
             dataset_id=None,
             spec=spec,
-            spec_resolved=None,
+            spec_resolved=spec,
+            plan_sha256=plan_sha256,
             run_seconds=run_seconds,
             queue_seconds=queue_seconds,
             memory_bytes=memory_bytes,

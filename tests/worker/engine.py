@@ -61,7 +61,8 @@ def main(order: Order, request_fd: int, lines_fd: int) -> int:
         if script.get("link"):
             (out / name).symlink_to(script["link"])
         else:
-            (out / name).write_text(json.dumps({"pruned": request.spec.seed}))
+            plan = {"plan": Path(request.plan).read_text()} if request.plan else {}
+            (out / name).write_text(json.dumps({"pruned": request.spec.seed, **plan}))
         say(Produced(kind="model", format="keras", filename=name, path=name))
     else:
         (out / "normalized.keras").write_text(json.dumps(script.get("job", {})))

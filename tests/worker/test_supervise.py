@@ -58,8 +58,7 @@ def test_a_model_becomes_ready_and_a_job_succeeds(prepare: Callable[..., str], s
     model = model_of(job_of(job_id).model_id)
     assert (model.state, model.inspection) == ("ready", INSPECTION.model_dump(mode="json"))
     assert model.normalized_sha256
-    with get_storage().open(model.normalized_sha256) as file:
-        assert len(file.read()) == model.normalized_bytes
+    assert get_storage().path(model.normalized_sha256).is_file()
 
     supervisor.run(job_id)
     job = job_of(job_id)
@@ -78,6 +77,21 @@ def test_a_model_becomes_ready_and_a_job_succeeds(prepare: Callable[..., str], s
     assert len(recover) < 100  # a few a second, not all
     assert supervisor.sandbox
     assert supervisor.sandbox.level == "limits"
+
+
+def test_a_job_is_given_the_plan_that_its_row_names(supervisor: Supervisor) -> None:
+    model_id = add_model()
+    supervisor.inspect(model_id)
+    storage = get_storage()
+    with storage.create() as staged:
+        staged.write(b'{"structure": "channel"}')
+        with db.write() as session:
+            digest = artifacts.keep(session, storage, staged)
+    job_id = add_job(model_id, plan_sha256=digest)
+    supervisor.run(job_id)
+    with db.read() as session:
+        [artifact] = artifacts.of_job(session, job_id)
+    assert json.loads(storage.path(artifact.sha256).read_text())["plan"] == '{"structure": "channel"}'
 
 
 def test_a_job_that_is_not_to_be_had_is_left_alone(prepare: Callable[..., str], supervisor: Supervisor) -> None:

@@ -320,7 +320,7 @@ def test_finishing_takes_more_columns(database: Settings) -> None:
     with db.write() as session:
         model = rows.model(session, ready=False)
         token = claimed(session, MODELS, model.id).token
-        more = {"normalized_sha256": "c" * 64, "normalized_bytes": 9}
+        more = {"normalized_sha256": "c" * 64}
         assert states.finish(session, MODELS, model.id, token, "ready", result={"macs": 3}, **more)
         model = models.get(session, model.id)
         assert (model.state, model.inspection, model.normalized_sha256) == ("ready", {"macs": 3}, "c" * 64)

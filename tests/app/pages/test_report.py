@@ -78,7 +78,7 @@ ALL = {
     "failed": jobs.job(None, "failed", error={"code": "worker_lost", "detail": "It died three times."}),
     "cancelled": jobs.job(None, "cancelled", phase="recover"),
     "running": jobs.job(None, "running", finished_at=None),
-    "queued": jobs.job(None, "queued", started_at=None, finished_at=None, name=None, spec_resolved=None),
+    "queued": jobs.job(None, "queued", started_at=None, finished_at=None, name=None),
 }
 
 
