@@ -50,7 +50,7 @@ def prune(original: archive.Archive) -> float:
     started = time.perf_counter()
     traced = graph.build(original.config)
     found = units.find(traced, original.arrays)
-    scores = criteria.score(pruning.criterion, found, original.arrays)
+    scores = criteria.score(pruning.criterion, found, criteria.Evidence(original.arrays))
     removed = surgery.removed_of(selection.select(found, scores, pruning), found)
     pruned = surgery.apply(original, traced, found, removed)
     seconds = time.perf_counter() - started

@@ -36,7 +36,8 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 
 def select(units: Units, arrays: Arrays, scores: Scores, pruning: Pruning) -> Plan:
-    """The masks that meet a target. `arrays`: all of the model's; `scores`: of `prunable(units)`, array-shaped.
+    """The masks that meet a target. `arrays`: all of the model's; `scores`: of `prunable(units)`, array-shaped;
+    a kernel without scores keeps its weights.
 
     Ratios are the sparsity of the kernels that compete, exact to one weight; scope `layer`: of each kernel. Budgets
     count non-zeros: `parameters` all non-zero weights of the model, `macs` those that run through non-zero weights,
@@ -45,9 +46,9 @@ def select(units: Units, arrays: Arrays, scores: Scores, pruning: Pruning) -> Pl
 
     Raises `Infeasible`, `NothingToPrune`, `LayerNotFound`, `ContradictorySpec`, `InvalidSpec` for `remove` and `keep`.
     """
-    paths = prunable(units)
-    if not paths:
+    if not prunable(units):
         raise NothingToPrune("no layer of this model has a kernel, an array of rank 2 or more that it multiplies with")
+    paths = [path for path in prunable(units) if path in scores]
     rules = _rules(units, paths, matches([entry.name for entry in units.layers], pruning.layers))
     decided = {path: _decided(arrays[path], scores[path], match, pruning) for path, match in rules.items()}
     competing = [path for path in paths if path not in decided]
@@ -66,7 +67,7 @@ def _rules(units: Units, paths: Sequence[str], found: Mapping[str, Match]) -> di
         if entry.name in found:
             rules |= {path: found[entry.name] for path in entry.weights if path in paths}
     for key in {match.key for match in found.values() if match.rule.ratio} - {match.key for match in rules.values()}:
-        raise NothingToPrune(f"layers: {key!r} asks for a ratio, but it matches no layer with a kernel")
+        raise NothingToPrune(f"layers: {key!r} asks for a ratio, but it matches no layer with a kernel that has scores")
     return rules
 
 

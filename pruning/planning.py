@@ -23,6 +23,7 @@ from pruning.contract.plan import KeepMap, Plan
 from pruning.contract.request import PruneRequest
 from pruning.contract.result import MeasureReport, MeasureSet, Removed, Result, Warning
 from pruning.contract.spec import PlanTarget, Pruning, Spec
+from pruning.criteria import Evidence
 from pruning.graph import Graph
 from pruning.units import Units
 
@@ -90,15 +91,17 @@ def spec_of(request: PruneRequest) -> Spec:
         raise from_validation(error) from error
 
 
-def score(case: Case, spec: Spec) -> dict[str, Any]:
-    """Scores by group id or, for weights, by array path, higher is kept; none where a plan has chosen."""
-    pruning = spec.pruning
+def score(case: Case, spec: Spec, evidence: Evidence | None = None) -> dict[str, Any]:
+    """Scores by group id or, for weights, by array path, higher is kept; none where a plan has chosen.
+
+    `evidence`: what `criteria.needs` names; without it the weights alone.
+    """
+    pruning, seen = spec.pruning, evidence or Evidence(case.archive.arrays)
     if pruning.target.type == "plan":
         return {}
     if pruning.structure != "weight":
-        return criteria.score(pruning.criterion, case.units, case.archive.arrays, spec.seed)
-    kernels = {path: case.archive.arrays[path] for path in masks.prunable(case.units)}
-    return criteria.score_weights(pruning.criterion, kernels, spec.seed)
+        return criteria.score(pruning.criterion, case.units, seen, spec.seed)
+    return criteria.score_weights(pruning.criterion, masks.prunable(case.units), seen, spec.seed)
 
 
 def decide(case: Case, scores: dict[str, Any], pruning: Pruning) -> Decision:
@@ -160,14 +163,19 @@ def report(before: MeasureSet, after: MeasureSet, upload_bytes: int | None) -> M
 
 
 def dry_run(request: PruneRequest) -> Result:
-    """What the job would remove and what the delivered file would cost; makes no artifact and needs no TensorFlow.
+    """`foretell` by a criterion that sees the weights alone: needs no TensorFlow."""
+    spec = spec_of(request)
+    case = study(read(request.model), spec.pruning)
+    return foretell(case, request, spec, score(case, spec))
+
+
+def foretell(case: Case, request: PruneRequest, spec: Spec, scores: dict[str, Any]) -> Result:
+    """What the job would remove and what the delivered file would cost; makes no artifact. `spec`: the request's.
 
     Parameters, MACs and bytes are those of the later job to the digit; non-zeros are those before recovery.
     Raises `Infeasible` with its floor where the target is out of reach.
     """
-    spec = spec_of(request)
-    case = study(read(request.model), spec.pruning)
-    chosen = decide(case, score(case, spec), spec.pruning)
+    chosen = decide(case, scores, spec.pruning)
     left = cut(case, chosen)
     before = figures(case, Path(request.model).stat().st_size)
     after = figures(study(left), archives.size_bytes(left))

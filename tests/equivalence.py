@@ -69,7 +69,7 @@ def redrawn(archive: Archive, found: Units, seed: int = 0) -> Archive:
             arrays[path] = rng.uniform(0.5, 1.5, array.shape)
         else:
             arrays[path] = rng.normal(0, 0.3, array.shape)
-    return replace(archive, config=live.in_float64(archive.config), arrays=arrays)
+    return replace(archive, config=live.computing_in(archive.config, "float64"), arrays=arrays)
 
 
 def random_inputs(archive: Archive, graph: Graph, seed: int = 0) -> Arrays:

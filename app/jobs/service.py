@@ -183,19 +183,23 @@ def _resolved(spec: Spec, dataset: Dataset | None) -> Spec:
     labelled = trainable and data.has_labels and data.splits.get("validation", 0) > 0
     made = resolve(spec, [name for name, size in data.splits.items() if size], data.has_labels)
     for index, stage in enumerate(made.recovery if made.recovery != "auto" else ()):
+        path = f"recovery.{index}"
         if stage.stage == "fine_tune" and not labelled:
-            raise _lacks(index, stage.stage, "x_train, y_train, x_validation and y_validation", data)
+            raise _lacks(path, f"stage {stage.stage}", "x_train, y_train, x_validation and y_validation", data)
         if not trainable:
-            raise _lacks(index, stage.stage, "x_train", data)
+            raise _lacks(path, f"stage {stage.stage}", "x_train", data)
+    pruning = made.pruning
+    if pruning.needs_labels and not (trainable and data.has_labels):
+        raise _lacks("pruning.criterion", f"criterion {pruning.criterion.name}", "x_train and y_train", data)
+    if pruning.needs_samples and not trainable:
+        raise _lacks("pruning.criterion", f"criterion {pruning.criterion.name}", "x_train", data)
     return made
 
 
-def _lacks(index: int, stage: str, needed: str, data: DatasetDescription) -> DatasetMismatch:
+def _lacks(path: str, part: str, needed: str, data: DatasetDescription) -> DatasetMismatch:
     there = ", ".join(f"{name} ({size})" for name, size in data.splits.items() if size)
-    detail = f"stage {stage} needs {needed}; the data have {there}, {'with' if data.has_labels else 'without'} labels"
-    return DatasetMismatch(
-        detail, errors=[FieldError(path=f"recovery.{index}", code="dataset_mismatch", detail=detail)]
-    )
+    detail = f"{part} needs {needed}; the data have {there}, {'with' if data.has_labels else 'without'} labels"
+    return DatasetMismatch(detail, errors=[FieldError(path=path, code="dataset_mismatch", detail=detail)])
 
 
 def _check_model(spec: Spec, model: Model) -> None:

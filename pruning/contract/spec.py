@@ -188,6 +188,16 @@ class Pruning(Choice):
             raise PydanticCustomError("criterion_of_units", "{detail}", {"detail": detail})
         return self
 
+    @property
+    def needs_samples(self) -> bool:
+        """Whether the decision needs training inputs; a plan has decided already."""
+        return self.criterion.needs_samples and self.target.type != "plan"
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it needs their labels too."""
+        return self.criterion.needs_labels and self.target.type != "plan"
+
 
 # --- recovery ----------------------------------------------------------------------------------------------------
 
@@ -336,6 +346,8 @@ def _spelled_out(pruning: Pruning) -> Pruning:
 
 def needs_data(spec: Spec) -> str | None:
     """Which part of the spec needs a data set, or None."""
+    if spec.pruning.needs_samples:
+        return f"criterion {spec.pruning.criterion.name}"
     if spec.recovery != "auto" and spec.recovery:
         return f"recovery stage {spec.recovery[0].stage}"
     return None

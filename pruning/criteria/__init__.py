@@ -6,43 +6,79 @@ line in `CHANNEL` and, if it scores single weights, in `WEIGHT`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from pruning.contract import criteria as spec
 from pruning.contract.base import Record
-from pruning.contract.criteria import L1, L2, BatchNormScale, Criterion, MeanAbs, Random
-from pruning.criteria import magnitude, normalization_scale, uniform
-from pruning.criteria.comparable import Array, Arrays, Floats
+from pruning.contract.criteria import Criterion, Need
+from pruning.criteria import (
+    activation,
+    geometric_median,
+    gradient,
+    magnitude,
+    normalization_scale,
+    reconstruction,
+    uniform,
+)
+from pruning.criteria.evidence import Evidence, Floats, Gradients, Inputs
 
 if TYPE_CHECKING:
     from pruning.units import Units
 
-CHANNEL: dict[type[Record], Callable[[Any, Units, Arrays, int], dict[str, Floats]]] = {
-    L1: magnitude.channels,
-    L2: magnitude.channels,
-    MeanAbs: magnitude.channels,
-    BatchNormScale: normalization_scale.channels,
-    Random: uniform.channels,
+CHANNEL: dict[type[Record], Callable[[Any, Units, Evidence, int], dict[str, Floats]]] = {
+    spec.L1: magnitude.channels,
+    spec.L2: magnitude.channels,
+    spec.MeanAbs: magnitude.channels,
+    spec.Lamp: magnitude.lamp_channels,
+    spec.FPGM: geometric_median.channels,
+    spec.BatchNormScale: normalization_scale.channels,
+    spec.ActivationMean: activation.activation_mean,
+    spec.APoZ: activation.apoz,
+    spec.HRank: activation.hrank,
+    spec.Wanda: activation.wanda,
+    spec.Flap: activation.flap,
+    spec.OBS: reconstruction.channels,
+    spec.Taylor: gradient.taylor,
+    spec.OBD: gradient.obd,
+    spec.SNIP: gradient.snip,
+    spec.Random: uniform.channels,
 }
-WEIGHT: dict[type[Record], Callable[[Any, str, Array, int], Floats]] = {
-    L1: magnitude.weights,
-    L2: magnitude.weights,
-    MeanAbs: magnitude.weights,
-    Random: uniform.weights,
+WEIGHT: dict[type[Record], Callable[[Any, str, Evidence, int], Floats]] = {
+    spec.L1: magnitude.weights,
+    spec.L2: magnitude.weights,
+    spec.MeanAbs: magnitude.weights,
+    spec.Lamp: magnitude.lamp_weights,
+    spec.Wanda: activation.wanda_weights,
+    spec.Taylor: gradient.taylor_weights,
+    spec.OBD: gradient.obd_weights,
+    spec.SNIP: gradient.snip_weights,
+    spec.Random: uniform.weights,
 }
 
 
-def score(criterion: Criterion, units: Units, arrays: Arrays, seed: int = 0) -> dict[str, Floats]:
+def needs(criterion: Criterion) -> frozenset[Need]:
+    """The evidence that a criterion has to see."""
+    return criterion.needs
+
+
+def score(criterion: Criterion, units: Units, evidence: Evidence, seed: int = 0) -> dict[str, Floats]:
     """Scores of the prunable groups by group id, float64, aligned with `group.units`; finite.
 
     A group that the criterion finds no evidence for is left out: its units stay, unless `layers` names them.
     """
-    return CHANNEL[type(criterion)](criterion, units, arrays, seed)
+    return CHANNEL[type(criterion)](criterion, units, evidence, seed)
 
 
-def score_weights(criterion: Criterion, arrays: Arrays, seed: int = 0) -> dict[str, Floats]:
-    """Scores of the elements of these kernels by path, of the kernels' shapes, float32; finite."""
-    return {path: WEIGHT[type(criterion)](criterion, path, array, seed) for path, array in arrays.items()}
+def score_weights(criterion: Criterion, paths: Iterable[str], evidence: Evidence, seed: int = 0) -> dict[str, Floats]:
+    """Scores of the elements of these kernels by path, of the kernels' shapes, float32; finite.
+
+    A kernel that the criterion finds no evidence for is left out: its weights stay.
+    """
+    sees = {"activations": evidence.inputs, "gradients": evidence.gradients}
+    seen = [sees[need] for need in needs(criterion) if need in sees]
+    score_one = WEIGHT[type(criterion)]
+    return {path: score_one(criterion, path, evidence, seed) for path in paths if all(path in found for found in seen)}
 
 
-__all__ = ["CHANNEL", "WEIGHT", "score", "score_weights"]
+__all__ = ["CHANNEL", "WEIGHT", "Evidence", "Gradients", "Inputs", "needs", "score", "score_weights"]

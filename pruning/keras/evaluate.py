@@ -52,7 +52,7 @@ def evaluator(model: keras.Model, objective: Objective, like: Samples) -> Callab
         losses: list[Any] = []
         columns: dict[str, list[Any]] = {metric.label: [] for metric in objective.metrics if metric.entry is None}
         for inputs, labels in samples.batches(batch_size):
-            with _computing(samples):
+            with computing(samples):
                 loss, found, outputs, masks = step(inputs, labels)
                 for metric in objective.metrics:
                     if metric.label in streamed:
@@ -172,7 +172,7 @@ def outputs_of(model: keras.Model, inputs: list[Any], training: bool = False) ->
 
 def some_outputs(model: keras.Model, samples: Samples, count: int = 64) -> list[NDArray[Any]]:
     """The model's outputs for the first samples. Raises `DatasetMismatch` where Keras cannot compute them."""
-    with _computing(samples):
+    with computing(samples):
         return [output.numpy() for output in outputs_of(model, samples.batch(slice(0, count))[0])]
 
 
@@ -217,7 +217,7 @@ def _weighted(values: Any, *masks: Any) -> list[Any]:
 
 
 @contextmanager
-def _computing(samples: Samples) -> Iterator[None]:
+def computing(samples: Samples) -> Iterator[None]:
     """What Keras cannot compute is said in a sentence."""
     try:
         yield

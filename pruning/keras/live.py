@@ -69,22 +69,22 @@ def signature(*arguments: Sequence[NDArray[Any]]) -> list[list[tf.TensorSpec]]:
     return [[tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays] for arrays in arguments]
 
 
-def in_float64(config: Any) -> Any:
-    """The config with every floating dtype and dtype policy turned into float64, where TensorFlow can."""
+def computing_in(config: Any, dtype: str) -> Any:
+    """The config with every floating dtype and dtype policy turned into this one, where TensorFlow can."""
     if isinstance(config, Mapping):
         if config.get("class_name") in _SINGLE:
-            return config
+            dtype = "float32"
         return {
-            key: "float64" if key in ("dtype", "name") and _is_dtype(key, value, config) else in_float64(value)
+            key: dtype if key in ("dtype", "name") and _is_dtype(key, value, config) else computing_in(value, dtype)
             for key, value in config.items()
         }
     if isinstance(config, list | tuple):
-        return [in_float64(item) for item in config]
+        return [computing_in(item, dtype) for item in config]
     return config
 
 
 def holds_single(config: Any) -> bool:
-    """Whether a layer of this config stays as it is `in_float64`."""
+    """Whether a layer of this config stays in float32 where the others compute in float64."""
     if isinstance(config, Mapping):
         return config.get("class_name") in _SINGLE or any(holds_single(value) for value in config.values())
     return isinstance(config, list | tuple) and any(holds_single(item) for item in config)

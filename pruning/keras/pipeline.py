@@ -29,7 +29,8 @@ from pruning.contract.result import (
     Warning,
 )
 from pruning.contract.spec import Spec, Stage, needs_data, resolve
-from pruning.keras import data, describe, export, heads, live, measure, probe, recover, report, verify
+from pruning.criteria import Evidence
+from pruning.keras import collect, data, describe, export, heads, live, measure, probe, recover, report, verify
 from pruning.keras import load as loading
 from pruning.keras import objective as objectives
 from pruning.keras.data import Samples
@@ -69,13 +70,15 @@ def prune(request: PruneRequest, emit: Emit) -> Result:
     Where the target is out of reach the nearest model is cut, verified and written as `nearest.keras`, and
     `InfeasibleTarget` says the `floor`.
     """
-    if request.spec.dry_run:
+    if request.spec.dry_run and not request.spec.pruning.needs_samples:
         _tell(emit, "plan")
         return planning.dry_run(request)
     run = _load(request, emit)
     _tell(emit, "score")
-    scores = planning.score(run.case, run.spec)
+    scores = planning.score(run.case, run.spec, _evidence(run))
     _tell(emit, "plan")
+    if request.spec.dry_run:
+        return planning.foretell(run.case, request, run.spec, scores)
     try:
         chosen = planning.decide(run.case, scores, run.spec.pruning)
     except Infeasible as error:
@@ -179,6 +182,7 @@ def _typical(splits: Mapping[Split, Samples]) -> Samples:
 def _refuse_missing(spec: Spec, description: DatasetDescription | None) -> None:
     """Raises `DatasetRequired` or `DatasetMismatch` where a stage needs data that did not come."""
     stages = spec.recovery if spec.recovery != "auto" else []
+    pruning = spec.pruning
     if description is None:
         if (part := needs_data(spec)) is not None:
             raise DatasetRequired(f"{part} needs a data set and the job names none")
@@ -186,10 +190,21 @@ def _refuse_missing(spec: Spec, description: DatasetDescription | None) -> None:
     labels = any(recover.needs_labels(stage) for stage in stages)
     if labels and not description.has_labels:
         raise DatasetMismatch("fine-tuning needs labels, the data have none (y_train, y_validation)")
-    if stages:
+    if pruning.needs_labels and not description.has_labels:
+        raise DatasetMismatch(f"criterion {pruning.criterion.name} needs labels, the data have none (y_train)")
+    if stages or pruning.needs_samples:
         data.require(description, "train")
     if labels:
         data.require(description, "validation")
+
+
+def _evidence(run: _Run) -> Evidence:
+    """What the criterion needs to see; the weights alone where a plan has decided."""
+    if not run.spec.pruning.needs_samples:
+        return Evidence(run.case.archive.arrays)
+    report = _reporter(run.emit, "score", "evidence")
+    train = run.splits.get("train")
+    return collect.evidence(run.case, run.spec.pruning.criterion, train, run.objective, run.spec.seed, report)
 
 
 def _verify(run: _Run, chosen: Decision, cut: Archive) -> Verification:

@@ -45,7 +45,7 @@ def structure(case: Case, removed: Array, probes: Sequence[Probe], seed: int = 0
     tolerance = SINGLE if live.holds_single(archive.config) else STRUCTURE
     # Surgery leaves every layer where it stands, so that one graph serves both configs.
     whole_config, cut_config = (
-        live.in_float64(heads.linear(config, case.graph)) for config in (archive.config, cut.config)
+        live.computing_in(heads.linear(config, case.graph), "float64") for config in (archive.config, cut.config)
     )
     whole = live.build(whole_config, drawn.arrays)
     sliced = live.build(cut_config, cut.arrays)

@@ -25,8 +25,8 @@ def spec(target, **other) -> Pruning:
 def select(network, pruning, **scores) -> tuple[Plan, dict[str, np.ndarray]]:
     """The plan and the arrays that it leaves."""
     units = network.units()
-    kernels = {path: network.arrays[path] for path in masks.prunable(units)}
-    found = criteria.score_weights(pruning.criterion, kernels, seed=1) | scores
+    seen = criteria.Evidence(network.arrays)
+    found = criteria.score_weights(pruning.criterion, masks.prunable(units), seen, seed=1) | scores
     plan = masks.select(units, network.arrays, found, pruning)
     return plan, masks.apply(network.arrays, masks.decode(plan))
 

@@ -229,7 +229,7 @@ def test_rules_count_in_a_budget():
 
 def test_bytes_of_the_file_are_held_exactly():
     units = chain(40, 60).units()
-    scores = criteria.score(L2(name="l2"), units, chain(40, 60).arrays)
+    scores = criteria.score(L2(name="l2"), units, criteria.Evidence(chain(40, 60).arrays))
     calls = []
 
     def file_bytes(gone):  # more than the arrays by a part that itself depends on what goes
@@ -325,7 +325,7 @@ targets = st.one_of(
 def planned(network, pruning):
     """(units, scores, plan): the nearest plan where the target is out of reach; rejects where nothing may go."""
     units = network.units()
-    scores = criteria.score(pruning.criterion, units, network.arrays, seed=1)
+    scores = criteria.score(pruning.criterion, units, criteria.Evidence(network.arrays), seed=1)
     try:
         return units, scores, select(units, scores, pruning), True
     except Infeasible as error:

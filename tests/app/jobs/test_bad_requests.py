@@ -116,6 +116,8 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str]] = {
     "model id null": (pruning() | {"model_id": None}, SPEC, "model_id"),
     "no such data": (pruning() | {"dataset_id": f"dst_{NOBODY}"}, MISSING, "dataset_id"),
     "data id nonsense": (pruning() | {"dataset_id": ""}, MISSING, "dataset_id"),
+    "criterion without data": (pruning(criterion={"name": "apoz"}), NEEDS, ""),
+    "no samples": (pruning(criterion={"name": "taylor", "samples": 0}), RANGE, "pruning.criterion.samples"),
     "stage without data": (pruning() | {"recovery": [{"stage": "batch_norm"}]}, NEEDS, ""),
 }
 
@@ -173,6 +175,17 @@ def test_layers_of_a_model_that_is_still_inspected_are_not_judged(client: httpx.
     assert client.post("/v1/jobs", json=body).status_code == 202
     inspected(model)
     assert problem(client.post("/v1/jobs", json=body)) == LAYER
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize(("data", "name"), [("unlabelled", "taylor"), ("test only", "taylor"), ("test only", "wanda")])
+def test_data_that_lack_what_a_criterion_needs(
+    shared: httpx.Client, model_id: str, datasets: dict[str, str], data: str, name: str, dry_run: bool
+) -> None:
+    body = {"model_id": model_id, "dataset_id": datasets[data], **pruning(criterion={"name": name}), "recovery": []}
+    response = shared.post("/v1/jobs", json=body | {"dry_run": dry_run})
+    assert problem(response) == MISMATCH
+    assert [place["path"] for place in response.json()["errors"]] == ["pruning.criterion"]
 
 
 RAW: dict[str, tuple[bytes, str | None, tuple[int, str]]] = {

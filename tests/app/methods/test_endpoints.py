@@ -19,7 +19,10 @@ def methods(shared: httpx.Client) -> dict[str, dict[str, dict[str, object]]]:
 def test_all_are_there(methods: dict[str, dict[str, dict[str, object]]]) -> None:
     assert methods["structures"] == list(get_args(spec.Structure))
     assert methods["scopes"] == list(get_args(spec.Scope))
-    assert set(methods["criteria"]) == {"l1", "l2", "mean_abs", "random", "bn_scale"}
+    assert set(methods["criteria"]) == {
+        "activation_mean", "apoz", "bn_scale", "flap", "fpgm", "hrank", "l1", "l2", "lamp", "mean_abs", "obd", "obs",
+        "random", "snip", "taylor", "wanda",
+    }  # fmt: skip
     assert set(methods["targets"]) == {"ratio", "budget", "threshold", "manual", "plan"}
     assert set(methods["schedules"]) == {"one_shot"}
     assert set(methods["stages"]) == {"batch_norm", "fine_tune"}
@@ -29,6 +32,8 @@ def test_all_are_there(methods: dict[str, dict[str, dict[str, object]]]) -> None
 def test_schemas_have_defaults_and_ranges(methods: dict[str, dict[str, dict[str, object]]]) -> None:
     epochs = methods["stages"]["fine_tune"]["properties"]["epochs"]  # type: ignore[index]
     assert (epochs["default"], epochs["minimum"], epochs["maximum"]) == (5, 1, 10000)
+    damping = methods["criteria"]["obs"]["properties"]["damping"]  # type: ignore[index]
+    assert (damping["default"], damping["exclusiveMinimum"], damping["maximum"]) == (0.01, 0, 1)
     share = {"type": "ratio", "value": 0.5}
     jsonschema.validate(share, methods["targets"]["ratio"])
     with pytest.raises(jsonschema.ValidationError):

@@ -206,6 +206,34 @@ def test_a_dry_run_predicts_the_job_to_the_digit(bench: Bench, pruning: Any) -> 
     assert predicted.plan == Plan.model_validate_json((bench.folder / "out" / "plan.json").read_text())
 
 
+TAYLOR, APOZ = ({**HALF, "criterion": {"name": name, "samples": 64}} for name in ("taylor", "apoz"))
+
+
+@pytest.mark.parametrize("pruning", [TAYLOR, {**WEIGHTS, "criterion": {"name": "wanda", "samples": 64}}])
+def test_a_criterion_that_sees_samples_decides_alike_in_job_and_dry_run(bench: Bench, pruning: Any) -> None:
+    predicted = bench.prune(pruning, dry_run=True)
+    assert bench.produced() == []
+    assert predicted.plan != bench.prune({**pruning, "criterion": {"name": "random"}}, dry_run=True).plan
+    real = bench.prune(pruning, recovery=[])
+    assert predicted.plan == Plan.model_validate_json((bench.folder / "out" / "plan.json").read_text())
+    assert predicted.removed == real.removed
+    assert predicted.measures.after.macs == real.measures.after.macs
+
+
+def test_what_a_criterion_needs_has_to_be_there(bench: Bench) -> None:
+    for pruning in (TAYLOR, APOZ):
+        with pytest.raises(DatasetRequired, match="criterion"):
+            bench.prune(pruning, data=False, recovery=[])
+    arrays = small.splits()
+    bench.save({name: array for name, array in arrays.items() if name.startswith("x")})
+    with pytest.raises(DatasetMismatch, match="criterion taylor needs labels"):
+        bench.prune(TAYLOR, recovery=[])
+    assert bench.prune(APOZ, recovery=[], dry_run=True).plan is not None
+    bench.save({name: array for name, array in arrays.items() if "train" not in name})
+    with pytest.raises(DatasetMismatch, match="no train split"):
+        bench.prune(APOZ, recovery=[])
+
+
 def test_the_same_seed_makes_the_same_file(bench: Bench) -> None:
     random = {**HALF, "criterion": {"name": "random"}}
     contents = []

@@ -162,7 +162,7 @@ def test_not_finite_outputs_are_no_proof(case: Case) -> None:
 
 
 def test_float64_reaches_every_layer_and_policy(case: Case) -> None:
-    config = live.in_float64(case.archive.config)
+    config = live.computing_in(case.archive.config, "float64")
     model = live.build(config, case.archive.arrays)
     assert {layer.compute_dtype for layer in model.layers[1:]} == {"float64"}
     assert model.inputs[0].dtype == "float64"
