@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -48,7 +49,7 @@ class Settings(BaseSettings):
     temporary_seconds: Seconds = Field(60, description="age at which a file left behind by a dead process is removed")
     worker_seconds: Seconds = Field(30, description="silence after which a worker counts as gone")
     hardened: bool = Field(False, description="refuse to start below the full level of isolation")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
     @field_validator("queues", mode="before")
     @classmethod
@@ -87,6 +88,19 @@ class Settings(BaseSettings):
             if (scheme := text.partition(":")[0]) not in schemes:
                 raise ValueError(f"{name} has scheme {scheme!r}: this version takes {', '.join(schemes)}")
         return self
+
+    @field_validator("storage_url")
+    @classmethod
+    def absolute_folder(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/") or parts.query or parts.fragment):
+            raise ValueError(f"storage_url is {value!r}: this version stores in local folders, file:///absolute/folder")
+        return value
+
+    @property
+    def storage_dir(self) -> Path:
+        """Folder of the stored files."""
+        return Path(unquote(urlsplit(self.storage_url).path))
 
     @property
     def scratch_dir(self) -> Path:

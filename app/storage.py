@@ -20,7 +20,6 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Self
-from urllib.parse import unquote, urlsplit
 
 from app.settings import get_settings
 from pruning.contract.errors import OutOfStorage
@@ -138,16 +137,10 @@ class FileStorage:
 
 def get_storage() -> FileStorage:
     """The storage that the settings name."""
-    return _storage(get_settings().storage_url)
+    return _storage(get_settings().storage_dir)
 
 
-@lru_cache
-def _storage(url: str) -> FileStorage:
-    parts = urlsplit(url)
-    path = unquote(parts.path)
-    if parts.scheme != "file" or parts.netloc or not path.startswith("/"):
-        raise ValueError(f"storage_url is {url!r}: this version stores in local folders only, file:///absolute/folder")
-    return FileStorage(Path(path))
+_storage = lru_cache(FileStorage)
 
 
 def _remove_if_abandoned(path: Path, older_than: float) -> bool:

@@ -12,7 +12,7 @@ sys.path.insert(0, os.getcwd())
 
 
 def api() -> bool:
-    """The API answers and reaches its database."""
+    """The API answers."""
     port = os.environ.get("SECATEUR_PORT", "8000")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=5) as answer:
         return bool(answer.status == 200)

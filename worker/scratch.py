@@ -20,7 +20,7 @@ class BadFile(Exception):
 
 @dataclass(frozen=True)
 class JobFolder:
-    """`path` is all that the child may write in; `out` holds what it makes, `links` names what it reads."""
+    """`path` is all that the child may write in; `out` holds what it makes, `link` names what it reads."""
 
     path: Path
 

@@ -13,13 +13,14 @@ from app.artifacts import repository as artifacts
 from app.datasets import repository, service
 from app.datasets.schemas import DatasetView, view
 from app.http import lists, uploads
-from app.http.documented import UPLOAD
+from app.http.documented import upload_body
 from app.http.idempotency import OptionalKey
 from app.http.problems import declared
 from app.paging import Filter
 from app.storage import get_storage
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+_BODY = upload_body()
 _MADE = {
     200: {"model": DatasetView, "description": "The same bytes were there"},
     201: {"model": DatasetView, "description": "New"},
@@ -27,8 +28,8 @@ _MADE = {
 }
 
 
-@router.post("", status_code=201, responses=_MADE, openapi_extra=UPLOAD)
-@router.put("", status_code=201, responses=_MADE, openapi_extra=UPLOAD)
+@router.post("", status_code=201, responses=_MADE, openapi_extra=_BODY)
+@router.put("", status_code=201, responses=_MADE, openapi_extra=_BODY)
 async def upload(request: Request, asked: Annotated[uploads.Asked, Depends()], key: OptionalKey) -> Response:
     """Upload arrays (`.npz`) as a form or as bare bytes; what they are is said, or refused, at once."""
     async with uploads.received(request, asked) as arrived:

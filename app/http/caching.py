@@ -6,6 +6,11 @@ from fastapi import Request
 from starlette.responses import Response
 
 
+def etag(id: str, version: int) -> str:
+    """The tag of a row as it is now."""
+    return f'"{id}.{version}"'
+
+
 def is_known(request: Request, etag: str) -> bool:
     """Whether the client says that it has this version (weak comparison)."""
     given = request.headers.get("if-none-match", "")

@@ -41,33 +41,12 @@ def _form(**fields: dict[str, Any]) -> dict[str, Any]:
     return {"schema": {"type": "object", "required": ["file"], "properties": {"file": file, **shared, **fields}}}
 
 
-_ARCHITECTURE = {"type": "string", "description": "JSON of the architecture, beside a file of weights alone"}
-UPLOAD = {
-    "requestBody": {
-        "required": True,
-        "content": {"multipart/form-data": _form(), "application/octet-stream": _BINARY},
-    }
-}
-_FROM_ARTIFACT = {
-    "type": "object",
-    "required": ["artifact_id"],
-    "additionalProperties": False,
-    "properties": {
-        "artifact_id": {"type": "string"},
-        "name": {"type": ["string", "null"], "maxLength": 256},
-        "labels": {"type": "object", "additionalProperties": {"type": "string", "maxLength": 256}},
-    },
-}
-UPLOAD_MODEL = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": _form(architecture=_ARCHITECTURE),
-            "application/octet-stream": _BINARY,
-            "application/json": {"schema": _FROM_ARTIFACT},
-        },
-    }
-}
+def upload_body(kind: type[BaseModel] | None = None, **fields: dict[str, Any]) -> dict[str, Any]:
+    """The `openapi_extra` of an upload: a form with a file and these fields beside it, bare bytes, or JSON."""
+    content = {"multipart/form-data": _form(**fields), "application/octet-stream": _BINARY}
+    if kind is not None:
+        content |= json_body(kind)["requestBody"]["content"]
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def install(app: FastAPI) -> None:

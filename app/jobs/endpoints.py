@@ -76,18 +76,18 @@ async def get(
 def _job(request: Request, id: str) -> Response:
     with db.read() as session:
         if "if-none-match" in request.headers:
-            etag = _etag(id, repository.version(session, id)[0])
+            etag = caching.etag(id, repository.version(session, id)[0])
             if caching.is_known(request, etag):
                 return caching.not_modified(etag)
         job = repository.get(session, id)
-    return JSONResponse(view(job), headers={"ETag": _etag(id, job.version)})
+    return JSONResponse(view(job), headers={"ETag": caching.etag(id, job.version)})
 
 
 async def _until_changed(request: Request, id: str, seconds: float) -> None:
     """Wait until the state is another, for a client that knows the present one."""
     version, state = await run_in_threadpool(_version, id)
     given = request.headers.get("if-none-match")
-    if state in FINISHED or (given is not None and not caching.is_known(request, _etag(id, version))):
+    if state in FINISHED or (given is not None and not caching.is_known(request, caching.etag(id, version))):
         return
     await request.app.state.watch.changed(id, state, seconds)
 
@@ -95,10 +95,6 @@ async def _until_changed(request: Request, id: str, seconds: float) -> None:
 def _version(id: str) -> tuple[int, str]:
     with db.read() as session:
         return repository.version(session, id)
-
-
-def _etag(id: str, version: int) -> str:
-    return f'"{id}.{version}"'
 
 
 @router.delete("/{id}", status_code=204, responses={204: {"description": "Gone"}, **declared(404, 409)})

@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, Response
 
 from app import db
 from app.artifacts import repository as artifacts
-from app.http import body, lists, uploads
-from app.http.documented import UPLOAD_MODEL
+from app.http import body, caching, lists, uploads
+from app.http.documented import upload_body
 from app.http.idempotency import OptionalKey
 from app.http.problems import declared
 from app.models import repository, service
@@ -20,6 +20,8 @@ from app.paging import Filter
 from app.storage import get_storage
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
+_ARCHITECTURE = {"type": "string", "description": "JSON of the architecture, beside a file of weights alone"}
+_BODY = upload_body(FromArtifact, architecture=_ARCHITECTURE)
 _MADE = {
     200: {"model": ModelView, "description": "The same bytes were there"},
     201: {"model": ModelView, "description": "New; it is being inspected"},
@@ -27,8 +29,8 @@ _MADE = {
 }
 
 
-@router.post("", status_code=201, response_class=JSONResponse, responses=_MADE, openapi_extra=UPLOAD_MODEL)
-@router.put("", status_code=201, response_class=JSONResponse, responses=_MADE, openapi_extra=UPLOAD_MODEL)
+@router.post("", status_code=201, response_class=JSONResponse, responses=_MADE, openapi_extra=_BODY)
+@router.put("", status_code=201, response_class=JSONResponse, responses=_MADE, openapi_extra=_BODY)
 async def upload(request: Request, asked: Annotated[uploads.Asked, Depends()], key: OptionalKey) -> Response:
     """Upload a model (`.keras` or HDF5) as a form or as bare bytes, or name an artifact of a job (JSON)."""
     if request.method == "POST" and body.media_type(request) == "application/json":
@@ -45,11 +47,17 @@ def page(wanted: Annotated[Filter, Depends(lists.wanted)], state: Annotated[Stat
         return lists.response(repository.page(session, lists.in_state(wanted, state)), view)
 
 
-@router.get("/{id}", responses={200: {"model": ModelView}, **declared(404)})
-def get(id: str) -> Response:
-    """A model, with its inspection once it is ready."""
+@router.get(
+    "/{id}", responses={200: {"model": ModelView}, 304: {"description": "As in If-None-Match"}, **declared(404)}
+)
+def get(request: Request, id: str) -> Response:
+    """A model, with its inspection once it is ready. `ETag` changes with everything that can be seen."""
     with db.read() as session:
-        return JSONResponse(view(repository.get(session, id)))
+        model = repository.get(session, id)
+    etag = caching.etag(id, model.version)
+    if caching.is_known(request, etag):
+        return caching.not_modified(etag)
+    return JSONResponse(view(model), headers={"ETag": etag})
 
 
 @router.delete("/{id}", status_code=204, responses={204: {"description": "Gone"}, **declared(404, 409)})

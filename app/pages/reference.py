@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from app.pages import templates
 
-_FOLDER = Path(__file__).parent
-_pages = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 Schema = Mapping[str, Any]
 
 
@@ -21,11 +17,11 @@ def render(document: Schema) -> str:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             groups.setdefault(operation["tags"][0], []).append(_operation(method.upper(), path, operation))
-    return _pages.get_template("reference.html").render(
+    return templates.render(
+        "reference.html",
         title=document["info"]["title"],
         version=document["info"]["version"],
         description=document["info"]["description"],
-        style=Markup((_FOLDER / "report.css").read_text(encoding="utf-8")),
         groups=list(groups.items()),
         schemas=[(name, _json(schema)) for name, schema in sorted(document["components"]["schemas"].items())],
     )

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from app.pages import charts, tables
+from app.pages import charts, tables, templates
 from pruning.contract.result import Result
 
-_pages = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 _STATES = {
     "queued": ("○", "Waiting for a worker"),
     "running": ("◐", "Running"),
@@ -34,7 +25,8 @@ def render(job: Mapping[str, Any]) -> str:
     """The page of `job`, a body of `GET /v1/jobs/{id}` or its report; also without a result. All words are escaped."""
     result = Result.model_validate(job["result"]) if job.get("result") else None
     symbol, words = _STATES[job["state"]]
-    return _pages.get_template("report.html").render(
+    return templates.render(
+        "report.html",
         job=job,
         symbol=symbol,
         state_words=words,

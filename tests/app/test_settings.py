@@ -46,6 +46,11 @@ def test_passwords_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "value", "sentence"),
     [
         ("STORAGE_URL", "s3://bucket", "storage_url has scheme 's3': this version takes file"),
+        ("STORAGE_URL", "file://host/path", "file:///absolute/folder"),
+        ("STORAGE_URL", "file:relative", "file:///absolute/folder"),
+        ("STORAGE_URL", "file:///folder?region=eu", "file:///absolute/folder"),
+        ("STORAGE_URL", "/plain", "storage_url has scheme '/plain'"),
+        ("LOG_LEVEL", "LOUD", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("DATABASE_URL", "mysql://h/d", "database_url has scheme 'mysql'"),
         ("BROKER_URL", "amqp://h", "broker_url has scheme 'amqp'"),
         ("QUEUES", "../etc", "queue names are letters"),

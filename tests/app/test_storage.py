@@ -143,9 +143,3 @@ def test_delete_says_whether_there_was_something(files: FileStorage) -> None:
 def test_only_digests_are_paths(files: FileStorage, name: str) -> None:
     with pytest.raises(ValueError, match="64 hex digits"):
         files.path(name)
-
-
-def test_other_schemes_are_refused_with_a_sentence() -> None:
-    for url in ("s3://bucket/path", "file://host/path", "file:relative", "/plain"):
-        with pytest.raises(ValueError, match="local folders only"):
-            storage._storage(url)
