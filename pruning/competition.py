@@ -98,7 +98,7 @@ class Channels(Competition):
         self._going = [group.units[rank] for group, rank in zip(groups, ranks, strict=True)]
         self._file_bytes = file_bytes
         self._file_sizes: dict[bytes, int] = {}
-        self._tally = Tally(units)
+        self._tally = units.tally
         self._left = self._tally.kept(fixed)
         self._ranked = self._tally.ranked(self._going)
         self._products = {

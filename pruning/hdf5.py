@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from math import prod
 from typing import Any, TypeAlias
 
@@ -60,10 +61,21 @@ def written(
 
 def size(arrays: Mapping[str, npt.NDArray[Any]], names: Mapping[str, str], bfloat16: Collection[str] = ()) -> int:
     """The bytes of what `written` would return; no value is read."""
+    kinds = tuple((path, array.dtype, array.ndim) for path, array in arrays.items())
+    values = sum(array.size * (2 if path in bfloat16 else array.itemsize) for path, array in arrays.items())
+    return _overhead(kinds, tuple(names.items()), frozenset(bfloat16)) + values
+
+
+@lru_cache(maxsize=4)
+def _overhead(
+    kinds: tuple[tuple[str, np.dtype[Any], int], ...], names: tuple[tuple[str, str], ...], bfloat16: frozenset[str]
+) -> int:
+    """All bytes but those of values: HDF5 through a Python file sets space aside without gaps, whatever the widths."""
     sparse = _Sparse()
     with h5py.File(sparse, "w") as file:
-        _declared(file, arrays, names, bfloat16)
-    return sparse.length
+        _declared(file, {path: np.empty((0,) * rank, dtype) for path, dtype, rank in kinds}, dict(names), bfloat16)
+    scalars = sum(2 if path in bfloat16 else dtype.itemsize for path, dtype, rank in kinds if not rank)
+    return sparse.length - scalars
 
 
 def _declared(
@@ -75,6 +87,7 @@ def _declared(
     layout = h5p.create(h5p.DATASET_CREATE)
     layout.set_alloc_time(h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)
     for path, name in names.items():
         group = h5g.create(file.id, f"{path}/vars".lstrip("/").encode(), links)
         if name:

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from pruning.bindings import groups_on
 from pruning.contract.result import LayerReport, MeasureSet, Removed, Warning
 from pruning.rules.trace import left
-from pruning.tally import Tally
 
 if TYPE_CHECKING:
     from pruning.units import LayerEntry, Units
@@ -33,7 +32,7 @@ def kernels(units: Units) -> list[str]:
 
 def macs(units: Units, removed: Ids = NONE) -> dict[str, int]:
     """MACs per layer without these unit ids, calls of a shared layer added up; the total is the sum of the values."""
-    tally = Tally(units)
+    tally = units.tally
     found: dict[str, int] = {}
     for cost, value in zip(units.costs, tally.macs(tally.kept(removed)).tolist(), strict=True):
         found[cost.layer] = found.get(cost.layer, 0) + value
@@ -42,7 +41,7 @@ def macs(units: Units, removed: Ids = NONE) -> dict[str, int]:
 
 def elements(units: Units, removed: Ids = NONE) -> dict[str, int]:
     """Elements of every array without these unit ids, by path."""
-    tally = Tally(units)
+    tally = units.tally
     return dict(zip(units.sizes, tally.elements(tally.kept(removed)).tolist(), strict=True))
 
 
@@ -62,7 +61,7 @@ def macs_through(units: Units) -> dict[str, int]:
 
 def macs_without_weight(units: Units) -> int:
     """MACs of products of two activations: no zero weight saves them."""
-    tally = Tally(units)
+    tally = units.tally
     values = tally.macs(tally.lengths).tolist()
     return sum(value for cost, value in zip(units.costs, values, strict=True) if cost.weight is None)
 

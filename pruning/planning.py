@@ -113,7 +113,7 @@ def decide(case: Case, scores: dict[str, Any], pruning: Pruning) -> Decision:
         return decision(case, masks.select(case.units, case.archive.arrays, scores, pruning), scores, pruning)
 
     def file_bytes(removed: Ids) -> int:
-        return archives.size_bytes(surgery.apply(case.archive, case.graph, case.units, removed))
+        return archives.size_bytes(surgery.sketch(case.archive, case.graph, case.units, removed))
 
     return decision(case, selection.select(case.units, scores, pruning, file_bytes), scores, pruning)
 

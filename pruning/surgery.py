@@ -36,6 +36,18 @@ def apply(archive: Archive, graph: Graph, units: Units, removed: npt.ArrayLike) 
     return replace(kept, config=_resized(archive.config, graph, units, gone), arrays=arrays)
 
 
+def sketch(archive: Archive, graph: Graph, units: Units, removed: npt.ArrayLike) -> Archive:
+    """What `apply` would return, with all shapes and no values: enough to tell the size of the file."""
+    gone = _gone(units, removed)
+    kept = without_optimizer(archive)
+    shapes = {path: list(array.shape) for path, array in kept.arrays.items()}
+    for weight, cuts in _cuts(units, gone).items():
+        for along, stays in cuts:
+            shapes[weight][along] = len(stays)
+    arrays = {path: np.broadcast_to(np.zeros((), kept.arrays[path].dtype), shape) for path, shape in shapes.items()}
+    return replace(kept, config=_resized(archive.config, graph, units, gone), arrays=arrays)
+
+
 def check(result: Archive, units: Units, removed: npt.ArrayLike) -> None:
     """Read a sliced model like an upload: every array must fit its layer, every layer cost what was predicted.
 
@@ -145,6 +157,17 @@ def _gone(units: Units, removed: npt.ArrayLike) -> npt.NDArray[np.bool_]:
 
 def _sliced(arrays: Arrays, units: Units, gone: npt.NDArray[np.bool_]) -> Arrays:
     """Array by array, so that what its first axis left is still in the cache when the next one is taken."""
+    result = dict(arrays)
+    for weight, cuts in _cuts(units, gone).items():
+        for along, stays in cuts:
+            result[weight] = np.take(result[weight], stays, along)
+    for weight, factor in _factors(units, gone).items():
+        result[weight] = (result[weight] * np.float64(factor)).astype(result[weight].dtype)
+    return result
+
+
+def _cuts(units: Units, gone: npt.NDArray[np.bool_]) -> dict[str, list[tuple[int, npt.NDArray[np.int64]]]]:
+    """For each array that changes: (axis, indices that stay), ascending."""
     kept: dict[int, npt.NDArray[np.int64] | None] = {}
     by_weight: dict[str, list[tuple[int, npt.NDArray[np.int64]]]] = {}
     # Ascending axes: the rows that go first are contiguous, which is twice as fast as the other way round.
@@ -157,13 +180,7 @@ def _sliced(arrays: Arrays, units: Units, gone: npt.NDArray[np.bool_]) -> Arrays
         if not len(stays):
             raise ContradictorySpec(f"nothing of layer {axis.layer!r} would be left: keep at least one unit")
         by_weight.setdefault(axis.weight, []).append((axis.axis, stays))
-    result = dict(arrays)
-    for weight, cuts in by_weight.items():
-        for along, stays in cuts:
-            result[weight] = np.take(result[weight], stays, along)
-    for weight, factor in _factors(units, gone).items():
-        result[weight] = (result[weight] * np.float64(factor)).astype(result[weight].dtype)
-    return result
+    return by_weight
 
 
 def _factors(units: Units, gone: npt.NDArray[np.bool_]) -> dict[str, float]:

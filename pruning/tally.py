@@ -42,6 +42,8 @@ class Tally:
     def __init__(self, units: Units) -> None:
         self.units = units
         self._column: dict[bytes, int] = {}
+        # Most axes share one array with others; the units keep them all, so that no id is used again.
+        self._seen: dict[int, int] = {}
         self.arrays: list[Ids] = []
         self._macs = [(cost.multiplier, [self.column(ids) for ids in cost.axes]) for cost in units.costs]
         self._elements = self._element_rows(units)
@@ -52,19 +54,22 @@ class Tally:
 
     def column(self, ids: Ids) -> int:
         """The index of an id array among the distinct ones."""
+        if (known := self._seen.get(id(ids))) is not None:
+            return known
         index = self._column.setdefault(ids.tobytes(), len(self._column))
         if index == len(self.arrays):
             self.arrays.append(ids)
+        self._seen[id(ids)] = index
         return index
 
     def _element_rows(self, units: Units) -> list[tuple[int, list[int]]]:
-        axes: dict[str, dict[int, Ids]] = {}
+        axes: dict[str, dict[int, Ids]] = {weight: {} for weight in units.sizes}
         for axis in units.axes:
             axes.setdefault(axis.weight, {})[axis.axis] = axis.ids
         return [
             (
-                prod(size for index, size in enumerate(shape) if index not in axes.get(weight, {})),
-                [self.column(ids) for ids in axes.get(weight, {}).values()],
+                prod(size for index, size in enumerate(shape) if index not in axes[weight]),
+                [self.column(ids) for ids in axes[weight].values()],
             )
             for weight, shape in units.sizes.items()
         ]

@@ -27,6 +27,7 @@ from pruning.rules.trace import (
     Value,
     shape_of,
 )
+from pruning.tally import Tally
 
 __all__ = ["Axis", "Barrier", "Cost", "Group", "LayerEntry", "Rescale", "Resize", "Role", "Units", "find", "only"]
 
@@ -82,6 +83,11 @@ class Units:
     vocabularies: dict[int, int]
     heads: dict[str, Ids] = field(default_factory=dict)
     rescales: tuple[Rescale, ...] = ()
+
+    @cached_property
+    def tally(self) -> Tally:
+        """The model's costs as a function of what is kept."""
+        return Tally(self)
 
     @cached_property
     def owners(self) -> Ids:

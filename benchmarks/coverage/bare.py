@@ -61,7 +61,7 @@ def in_litert(model: keras.Model, inputs: Arrays) -> Arrays:
 
 def fits(model: keras.Model, inputs: Arrays, outputs: Arrays) -> bool:
     """Whether one step of `fit` has a finite loss, moves a weight and leaves all finite."""
-    model.compile(keras.optimizers.Adam(1e-5), "mean_squared_error", jit_compile=False)
+    model.compile(keras.optimizers.Adam(1e-5), "mean_squared_error", run_eagerly=True)
     before = [np.array(variable) for variable in model.trainable_variables]
     targets = [np.zeros_like(output) for output in outputs]
     packed = keras.tree.pack_sequence_as(model.input, inputs)

@@ -60,7 +60,7 @@ def floor(case: Case) -> dict[str, float]:
     units = only(case.units, "channel")
     gone = [group.units[1:] for group in units.groups if group.barrier is None]
     removed = np.concatenate(gone) if gone else measures.NONE
-    left = surgery.apply(case.archive, case.graph, units, removed) if len(removed) else case.archive
+    left = surgery.sketch(case.archive, case.graph, units, removed) if len(removed) else case.archive
     return {
         "macs": float(sum(measures.macs(units, removed).values())),
         "parameters": float(measures.parameters(units, removed)),

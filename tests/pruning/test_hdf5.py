@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import h5py
@@ -34,6 +35,13 @@ def test_what_is_written_is_read_and_its_size_is_known(layers: int) -> None:
     assert not bfloat16
     for path, array in arrays.items():
         np.testing.assert_array_equal(found[path], array, strict=True)
+
+
+def test_no_clock_is_in_the_file() -> None:
+    arrays, names = model(1)
+    first = bytes(hdf5.written(arrays, names))
+    time.sleep(1.1)  # HDF5 counts seconds
+    assert bytes(hdf5.written(arrays, names)) == first
 
 
 def test_the_size_does_not_depend_on_values() -> None:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from pruning import measures
 from pruning.contract.result import LatencyFigure, MeasureSet
-from pruning.tally import Tally
 from pruning.units import Cost
 from tests.pruning.hand import chain, counted
 from tests.pruning.test_selection import networks
@@ -58,7 +57,7 @@ def test_the_tally_counts_as_the_slow_way(network, random):
     macs, parameters = counted(units, gone)
     assert sum(measures.macs(units, gone).values()) == macs
     assert measures.parameters(units, gone) == parameters
-    tally = Tally(units)
+    tally = units.tally
     both = np.stack([np.zeros_like(counts), counts])
     kept = tally.lengths - tally.ranked(order).lost(both)
     assert np.array_equal(kept[1], tally.kept(gone))
