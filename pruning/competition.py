@@ -7,7 +7,7 @@ bucket loses. Targets (`targets`) need no more than this.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from pruning.contract.plan import Plan
 from pruning.contract.spec import Measure, Pruning
+from pruning.isomorphism import of_groups
 from pruning.limits import Limits
 from pruning.rules.trace import Structure
-from pruning.scopes import Counts, Order, order
+from pruning.scopes import Counts, Order, classes, order
 from pruning.surgery import plan_of
 from pruning.tally import Tally
 
@@ -32,11 +33,15 @@ FileBytes: TypeAlias = Callable[[Ids], int]
 
 
 class Competition(ABC):
-    """Buckets with their scores in ascending order. `decided`: whether rules have removed something already."""
+    """Buckets with their scores in ascending order, and of which kind each is (see `isomorphism`).
 
-    def __init__(self, scores: Sequence[Floats], pruning: Pruning, *, decided: bool) -> None:
+    `decided`: whether rules have removed something already. `classes`: in which class each bucket competes.
+    """
+
+    def __init__(self, scores: Sequence[Floats], pruning: Pruning, kinds: Sequence[Hashable], *, decided: bool) -> None:
         self.scores = scores
         self.scope = pruning.scope
+        self.classes = classes(pruning.scope, kinds)
         self.decided = decided
         self.sizes = np.array([len(bucket) for bucket in scores], dtype=np.int64)
         self.limits = Limits.of(self.sizes, pruning.constraints)
@@ -44,7 +49,7 @@ class Competition(ABC):
     @cached_property
     def order(self) -> Order:
         """The order in which the units of all buckets go."""
-        return order(self.scores, self.scope)
+        return order(self.scores, self.classes)
 
     @property
     def none(self) -> Counts:
@@ -90,7 +95,10 @@ class Channels(Competition):
     ) -> None:
         ranks = [np.argsort(scores[group.id], kind="stable") for group in groups]
         super().__init__(
-            [scores[group.id][rank] for group, rank in zip(groups, ranks, strict=True)], pruning, decided=len(fixed) > 0
+            [scores[group.id][rank] for group, rank in zip(groups, ranks, strict=True)],
+            pruning,
+            of_groups(units, groups) if pruning.scope == "isomorphic" else groups,
+            decided=len(fixed) > 0,
         )
         self._units = units
         self._structure: Structure = "head" if pruning.structure == "head" else "channel"

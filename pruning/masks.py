@@ -19,6 +19,7 @@ from pruning.competition import Competition, Floats, Scores
 from pruning.contract.errors import ContradictorySpec, InvalidSpec, NothingToPrune
 from pruning.contract.plan import MaskPlan, Plan
 from pruning.contract.spec import Measure, Pruning
+from pruning.isomorphism import of_kernels
 from pruning.limits import Limits
 from pruning.measures import kernels as prunable
 from pruning.measures import macs_through, macs_without_weight, sparse_bytes
@@ -112,6 +113,7 @@ class Kernels(Competition):
         super().__init__(
             [np.sort(scores[path], axis=None) for path in paths],
             pruning,
+            of_kernels(units, paths),
             decided=any(not mask.all() for mask in decided.values()),
         )
         self._arrays, self._paths, self._decided = arrays, paths, decided

@@ -5,7 +5,7 @@ A *bucket* is what has a width of its own: a group of coupled units, or the arra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Literal
 
@@ -82,9 +82,38 @@ def relative_ranks(size: int) -> NDArray[np.float64]:
     return (np.arange(size) + 0.5) / max(size, 1)
 
 
-def order(keys: Sequence[NDArray[np.floating]], scope: Scope) -> Order:
-    """The order under a scope, from each bucket's scores in ascending order.
+def classes(scope: Scope, kinds: Sequence[Hashable]) -> Counts:
+    """For each bucket the class in which its units compete: one for all, one for each, or one for each kind."""
+    if scope == "global":
+        return np.zeros(len(kinds), dtype=np.int64)
+    numbers: dict[Hashable, int] = {}
+    names = range(len(kinds)) if scope == "layer" else kinds
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
 
-    `global`: by score over all buckets. `layer`: every bucket loses the same share, so its n-th unit goes by its rank.
+
+def order(keys: Sequence[NDArray[np.floating]], classes: Counts) -> Order:
+    """The order in which units go, from each bucket's scores in ascending order.
+
+    In one class by score. Of several every class loses the same share, and its n-th unit by score goes by its rank.
     """
-    return Order(keys) if scope == "global" else Order([relative_ranks(len(key)) for key in keys])
+    if not classes.any():
+        return Order(keys)
+    ranks: dict[int, NDArray[np.float64]] = {}
+    for number in range(int(classes.max()) + 1):
+        members = np.flatnonzero(classes == number).tolist()
+        ranks |= dict(zip(members, pooled_ranks([keys[member] for member in members]), strict=True))
+    return Order([ranks[index] for index in range(len(keys))])
+
+
+def pooled_ranks(keys: Sequence[NDArray[np.floating]]) -> list[NDArray[np.float64]]:
+    """`relative_ranks` of every unit among those of all these buckets together; ties go evenly from their buckets."""
+    if len(keys) == 1:
+        return [relative_ranks(len(keys[0]))]
+    places = []
+    for key in keys:
+        first, end = key.searchsorted(key, "left"), key.searchsorted(key, "right")
+        places.append((np.arange(len(key)) - first + 0.5) / (end - first))
+    going = np.lexsort((np.concatenate(places), np.concatenate(keys)))
+    ranks = np.empty(len(going))
+    ranks[going] = relative_ranks(len(going))
+    return np.split(ranks, np.cumsum([len(key) for key in keys])[:-1])

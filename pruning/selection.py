@@ -28,7 +28,7 @@ def select(units: Units, scores: Scores, pruning: Pruning, file_bytes: FileBytes
 
     A group without scores keeps its units unless `layers` names their indices. Ratios count the units that compete: a
     group under a rule of `layers` does not. A ratio is met exactly, or under `round_to` as nearly as widths allow from
-    below. A budget is met with the least removed: one more unit of any group (under scope `layer`: the last one of the
+    below. A budget is met with the least removed: one more unit of any group (of several classes: the last one of the
     order) would exceed it; one that the model as it came meets removes nothing.
 
     `file_bytes`: the exact size in bytes of the delivered file without these unit ids, for budgets on `size_bytes`;

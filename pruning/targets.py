@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.competition import Competition
+from pruning.competition import Competition, Floats
 from pruning.contract.base import Record
 from pruning.contract.errors import InfeasibleTarget, NothingToPrune
 from pruning.contract.plan import Plan
@@ -53,7 +53,7 @@ def _refuse_idle(race: Competition) -> None:
 
 
 def _ratio(target: RatioTarget, race: Competition) -> Counts:
-    """Scope `global`: this share of all units; `layer`: of each bucket. Never more; by `round_to` a little less."""
+    """This share of all units, and under scope `layer` of each bucket. Never more; by `round_to` a little less."""
     _refuse_idle(race)
     if race.scope == "layer":
         counts = race.allowed(shares(target.value, race.sizes))
@@ -71,7 +71,7 @@ def _ratio(target: RatioTarget, race: Competition) -> Counts:
 
 
 def _threshold(target: ThresholdTarget, race: Competition) -> Counts:
-    """What scores below the number or the quantile; scope `layer` takes the quantile of each bucket's own scores."""
+    """What scores below the number or the quantile, which is that of the scores of a bucket's class."""
     _refuse_idle(race)
     if not race.scores:
         return race.none
@@ -79,8 +79,11 @@ def _threshold(target: ThresholdTarget, race: Competition) -> Counts:
         cuts = [target.value] * len(race.scores)
     else:
         q = target.value.quantile if isinstance(target.value, Quantile) else 0.5
-        pools = race.scores if race.scope == "layer" else [np.concatenate(race.scores)]
-        cuts = [float(np.quantile(pool, q)) for pool in pools] * (1 if race.scope == "layer" else len(race.scores))
+        pools: list[list[Floats]] = [[] for _ in range(int(race.classes.max()) + 1)]
+        for number, scores in zip(race.classes, race.scores, strict=True):
+            pools[number].append(scores)
+        of_class = [float(np.quantile(np.concatenate(pool), q)) for pool in pools]
+        cuts = [of_class[number] for number in race.classes]
     below = [int(scores.searchsorted(cut)) for scores, cut in zip(race.scores, cuts, strict=True)]
     return race.allowed(np.array(below, dtype=np.int64))
 
@@ -116,7 +119,7 @@ def _fit(race: Competition, measure: Measure, limit: float) -> Counts | None:
     if not fits(race.after(total)):
         return None
     counts = race.after(least(total, lambda n: bool(fits(race.after(n)))))
-    return counts if race.scope == "layer" else _put_back(race, counts, fits)
+    return _put_back(race, counts, fits) if race.scope == "global" else counts
 
 
 def _put_back(race: Competition, counts: Counts, fits: Fits) -> Counts:

@@ -18,7 +18,7 @@ from pruning.contract.dataset import Split
 from pruning.contract.plan import Index, Plan
 
 Structure = Literal["channel", "head", "weight"]
-Scope = Literal["global", "layer"]
+Scope = Literal["global", "layer", "isomorphic"]
 Measure = Literal["macs", "parameters", "size_bytes"]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 YEAR = 366 * 86400.0

@@ -193,7 +193,7 @@ def test_sparsity_is_exact_and_constraints_hold(widths, value, scope, how, round
     found = list(zeros(arrays).values())
     wanted = [min(floor(value * size + 0.5 + 1e-9), size - 1) for size in sizes]
     rounded = min(floor(value * sum(sizes) + 0.5 + 1e-9), sum(sizes) - len(sizes))
-    total = rounded if scope == "global" else sum(wanted)
+    total = sum(wanted) if scope == "layer" else rounded
     assert sum(found) == total if round_to == 1 else sum(found) <= total
     assert all(lost == 0 or (size - lost) % round_to == 0 for size, lost in zip(sizes, found, strict=True))
 

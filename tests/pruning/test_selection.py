@@ -309,7 +309,7 @@ constraints = st.fixed_dictionaries(
         "max_ratio": st.sampled_from([0.4, 0.8, 1.0]),
     }
 )
-scopes = st.sampled_from(["global", "layer"])
+scopes = st.sampled_from(["global", "layer", "isomorphic"])
 criterion = st.sampled_from([{"name": "l1"}, {"name": "l2", "normalization": "none"}, {"name": "random"}])
 targets = st.one_of(
     st.sampled_from([0.1, 0.29, 0.5, 0.8]).map(ratio),
