@@ -1,4 +1,4 @@
-"""`python -m benchmarks [name ...]` = `make bench`: run the benchmarks and print one table.
+"""`python -m benchmarks [name ...]` = `make bench`: run the benchmarks and print one table; `quality` only if named.
 
 `python -m benchmarks coverage [model ...]` writes docs/coverage.md instead; it takes hours.
 """
@@ -16,6 +16,8 @@ from rich.table import Table
 from benchmarks.figure import Figure
 
 ALL = ("surgery", "dry_run", "job", "upload", "polling", "imports")
+# Measured only when named: quality takes a quarter of an hour.
+NAMED = ("quality",)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -24,8 +26,8 @@ def main(arguments: Sequence[str]) -> int:
         from benchmarks import coverage
 
         return coverage.main(arguments[1:])
-    if unknown := set(arguments) - set(ALL):
-        sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(ALL)} and coverage\n")
+    if unknown := set(arguments) - {*ALL, *NAMED}:
+        sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join((*ALL, *NAMED))} and coverage\n")
         return 2
     figures: list[Figure] = []
     for name in arguments or ALL:

@@ -30,6 +30,13 @@ def pruning(**fields: Any) -> dict[str, Any]:
     return {"pruning": {"target": TARGET, **fields}}
 
 
+CHANNELS: dict[str, Any] = {"structure": "channel", "groups": [{"id": "dense_1", "width": 8, "keep": [0, 1]}]}
+
+
+def planned(**fields: Any) -> dict[str, Any]:
+    return target(type="plan", plan={**CHANNELS, "groups": [{**CHANNELS["groups"][0], **fields}]})
+
+
 BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str]] = {
     # name: (what the body has beside model_id, status and code, path of the wrong place)
     "no pruning": ({"pruning": None}, SPEC, "pruning"),
@@ -40,9 +47,27 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str]] = {
     "unknown criterion": (pruning(criterion={"name": "magic"}), SPEC, "pruning.criterion"),
     "unknown parameter": (pruning(criterion={"name": "l2", "power": 3}), SPEC, "pruning.criterion.power"),
     "criterion of channels": (pruning(structure="weight", criterion={"name": "bn_scale"}), SPEC, "pruning"),
+    "distances of weights": (pruning(structure="weight", criterion={"name": "fpgm"}), SPEC, "pruning"),
+    "unknown power": (pruning(criterion={"name": "taylor", "power": 3}), SPEC, "pruning.criterion.power"),
+    "unknown rank": (pruning(criterion={"name": "hrank", "measure": "trace"}), SPEC, "pruning.criterion.measure"),
+    "LAMP by itself": (
+        pruning(criterion={"name": "lamp", "normalization": "auto"}),
+        SPEC,
+        "pruning.criterion.normalization",
+    ),
+    "no damping": (pruning(criterion={"name": "obs", "damping": 0}), RANGE, "pruning.criterion.damping"),
+    "batches of none": (pruning(criterion={"name": "obd", "batch_size": 0}), RANGE, "pruning.criterion.batch_size"),
+    "half a sample": (pruning(criterion={"name": "wanda", "samples": 0.5}), SPEC, "pruning.criterion.samples"),
+    "samples of weights": (pruning(criterion={"name": "l2", "samples": 5}), SPEC, "pruning.criterion.samples"),
+    "unknown aggregation": (
+        pruning(criterion={"name": "snip", "aggregation": "sum"}),
+        SPEC,
+        "pruning.criterion.aggregation",
+    ),
     "unknown scope": (pruning(scope="galactic"), SPEC, "pruning.scope"),
     "unknown structure": (pruning(structure="filter"), SPEC, "pruning.structure"),
-    "unbuilt structure": (pruning(structure="head"), SPEC, "pruning.structure"),
+    "unbuilt structure": (pruning(structure="n_m"), SPEC, "pruning.structure"),
+    "structure a list": (pruning(structure=["channel"]), SPEC, "pruning.structure"),
     "unknown schedule": (pruning(schedule={"name": "magic"}), SPEC, "pruning.schedule"),
     "unknown stage": (pruning() | {"recovery": [{"stage": "magic"}]}, SPEC, "recovery.0"),
     "unknown export": (pruning() | {"exports": ["exe"]}, SPEC, "exports.0"),
@@ -67,6 +92,29 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str]] = {
     "unknown measure": (target(type="budget", measure="joy", at_most=1), SPEC, "pruning.target.measure"),
     "quantile 2": (target(type="threshold", value={"quantile": 2}), RANGE, "pruning.target.value.quantile"),
     "threshold a word": (target(type="threshold", value="mean"), SPEC, "pruning.target.value"),
+    "no plan": (target(type="plan"), SPEC, "pruning.target"),
+    "plan a text": (target(type="plan", plan="all"), SPEC, "pruning.target.plan"),
+    "plan without structure": (target(type="plan", plan={}), SPEC, "pruning.target.plan.structure"),
+    "plan of weights": (target(type="plan", plan={"structure": "weight"}), CONTRADICTION, "pruning"),
+    "plan twice": (target(type="plan", plan=CHANNELS, artifact_id=f"art_{NOBODY}"), CONTRADICTION, "pruning.target"),
+    "plan with a digest": (target(type="plan", plan=CHANNELS, sha256="0" * 64), CONTRADICTION, "pruning.target"),
+    "plan with layers": (
+        {"pruning": {"target": {"type": "plan", "plan": CHANNELS}, "layers": {"dense_1": {"skip": True}}}},
+        CONTRADICTION,
+        "pruning",
+    ),
+    "plan keeps -1": (planned(keep=[-1]), RANGE, "pruning.target.plan.groups.0.keep.0"),
+    "plan keeps a word": (planned(keep=["a"]), SPEC, "pruning.target.plan.groups.0.keep.0"),
+    "plan keeps beyond any": (planned(keep=[2**70]), RANGE, "pruning.target.plan.groups.0.keep.0"),
+    "plan without width": (planned(width=None), SPEC, "pruning.target.plan.groups.0.width"),
+    "plan unknown field": (planned(colour="red"), SPEC, "pruning.target.plan.groups.0.colour"),
+    "no such plan": (target(type="plan", artifact_id=f"art_{NOBODY}"), MISSING, "pruning.target.artifact_id"),
+    "plan id of another type": (
+        target(type="plan", artifact_id=f"job_{NOBODY}"),
+        MISSING,
+        "pruning.target.artifact_id",
+    ),
+    "plan id a number": (target(type="plan", artifact_id=7), SPEC, "pruning.target.artifact_id"),
     "manual says nothing": (target(type="manual"), SPEC, "pruning"),
     "round_to 0": (pruning(constraints={"round_to": 0}), RANGE, "pruning.constraints.round_to"),
     "min_units a text": (pruning(constraints={"min_units": "all"}), SPEC, "pruning.constraints.min_units"),
