@@ -16,6 +16,8 @@ from pruning.contract.spec import BudgetTarget, ManualTarget, Measure, Quantile,
 from pruning.scopes import Counts, share, shares
 
 Fits: TypeAlias = Callable[[Counts], NDArray[np.bool_]]
+# What a unit changes in a file beside its arrays: digits of widths in the config.
+_AROUND_BYTES = 64
 
 
 class Infeasible(InfeasibleTarget):
@@ -162,7 +164,29 @@ def _fit_file(race: Competition, limit: float) -> Counts | None:
         found = _fit(race, "size_bytes", limit - (size - int(race.cost("size_bytes", counts))))
         counts = race.after(race.order.total) if found is None else found
     fitting = [state for state in tried.values() if state[0] <= limit]
-    return max(fitting, key=lambda state: state[0])[1] if fitting else None
+    return _fill_file(race, max(fitting, key=lambda state: state[0])[1], limit) if fitting else None
+
+
+def _fill_file(race: Competition, counts: Counts, limit: float) -> Counts:
+    """Put units back while the file's exact bytes fit, the best first; only those whose arrays nearly fit are tried."""
+    while True:
+        room = limit - (race.file_bytes(counts) or 0) + int(race.cost("size_bytes", counts)) + _AROUND_BYTES
+        near = [state for state in _one_back(race, counts) if race.cost("size_bytes", state) <= room]
+        fitting = (state for state in near if (race.file_bytes(state) or 0) <= limit)
+        if (further := next(fitting, None)) is None:
+            return counts
+        counts = further
+
+
+def _one_back(race: Competition, counts: Counts) -> list[Counts]:
+    """The states with one step less removed: the best unit of any bucket, under another scope than `global` the last."""
+    if race.scope != "global":
+        n = least(race.order.total, lambda n: bool((race.after(n) >= counts).all()))
+        states = [race.after(n - 1)] if n else []
+    else:
+        best_first = np.argsort(-race.order.last(counts), kind="stable")
+        states = [race.allowed(counts - (np.arange(len(counts)) == bucket)) for bucket in best_first if counts[bucket]]
+    return [state for state in states if state.sum() < counts.sum()]
 
 
 _TARGETS: dict[type[Record], Callable[[Any, Any], Counts]] = {

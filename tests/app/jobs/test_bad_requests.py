@@ -65,6 +65,8 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str]] = {
         "pruning.criterion.aggregation",
     ),
     "unknown scope": (pruning(scope="galactic"), SPEC, "pruning.scope"),
+    "scope a list": (pruning(scope=["isomorphic"]), SPEC, "pruning.scope"),
+    "unknown scope among kinds": (pruning(scope="isomorph"), SPEC, "pruning.scope"),
     "unknown structure": (pruning(structure="filter"), SPEC, "pruning.structure"),
     "unbuilt structure": (pruning(structure="n_m"), SPEC, "pruning.structure"),
     "structure a list": (pruning(structure=["channel"]), SPEC, "pruning.structure"),
