@@ -179,7 +179,7 @@ def _fill_file(race: Competition, counts: Counts, limit: float) -> Counts:
 
 
 def _one_back(race: Competition, counts: Counts) -> list[Counts]:
-    """The states with one step less removed: the best unit of any bucket, under another scope than `global` the last."""
+    """The states with one step less removed: the best unit of a bucket back, or the last where scope is not global."""
     if race.scope != "global":
         n = least(race.order.total, lambda n: bool((race.after(n) >= counts).all()))
         states = [race.after(n - 1)] if n else []
