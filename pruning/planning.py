@@ -69,8 +69,10 @@ def study(archive: Archive, pruning: Pruning | None = None) -> Case:
     """
     graph = graphs.build(archive.config)
     graphs.check_names(graph, archive.names)
-    units = unit_finder.find(graph, archive.arrays)
-    return Case(archive, graph, units if pruning is None else unit_finder.only(units, pruning.structure))
+    if pruning is None:
+        return Case(archive, graph, unit_finder.find(graph, archive.arrays))
+    units = unit_finder.find(graph, archive.arrays, pruning.constraints.normalized_axes)
+    return Case(archive, graph, unit_finder.only(units, pruning.structure))
 
 
 def spec_of(request: PruneRequest) -> Spec:

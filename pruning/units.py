@@ -19,6 +19,8 @@ from pruning.rules.trace import (
     Barrier,
     Cost,
     Ids,
+    Mix,
+    NormalizedAxes,
     Rescale,
     Resize,
     Role,
@@ -83,6 +85,7 @@ class Units:
     vocabularies: dict[int, int]
     heads: dict[str, Ids] = field(default_factory=dict)
     rescales: tuple[Rescale, ...] = ()
+    mixes: tuple[Mix, ...] = ()
 
     @cached_property
     def tally(self) -> Tally:
@@ -125,12 +128,13 @@ def _other(layer: str, structure: Structure) -> Barrier:
     return Barrier(layer, "other_structure", f"structure {structure} removes these units")
 
 
-def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]]) -> Units:
+def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: NormalizedAxes = "keep") -> Units:
     """The units of a graph whose arrays have these shapes (values are not read).
 
+    `normalized_axes`: whether units stay that a layer or group normalisation takes its statistics over.
     A call that its rule cannot read, such as one whose arrays have other shapes, is the barrier `misread`.
     """
-    trace, tensors = traced(graph, arrays)
+    trace, tensors = traced(graph, arrays, normalized_axes)
     labels = trace.resolve(np.arange(trace.count, dtype=np.int64))
     roots, classes = np.unique(labels, return_inverse=True)
     renamed = np.append(classes, FIXED).astype(np.int64)
@@ -166,6 +170,7 @@ def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]]) -> Units:
         vocabularies=trace.vocabularies,
         heads={name: final(ids) for name, ids in trace.heads.items()},
         rescales=tuple(replace(rescale, ids=final(rescale.ids)) for rescale in trace.rescales.values()),
+        mixes=tuple(replace(mix, ids=final(mix.ids)) for mix in trace.mixes.values()),
     )
 
 
@@ -175,9 +180,11 @@ def _is_weight(path: str) -> bool:
     return parts[0] not in ("optimizer", "metrics") and "seed_generator" not in parts and "metrics" not in parts
 
 
-def traced(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Trace, list[Value]]:
+def traced(
+    graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: NormalizedAxes = "keep"
+) -> tuple[Trace, list[Value]]:
     """All rules' notes and the extents of all tensors, before classes are made."""
-    trace = Trace({path: array.shape for path, array in arrays.items() if _is_weight(path)})
+    trace = Trace({path: array.shape for path, array in arrays.items() if _is_weight(path)}, normalized_axes)
     values: list[Value | None] = [None] * len(graph.shapes)
     for tensor in graph.inputs:
         values[tensor] = graph.shapes[tensor]

@@ -20,8 +20,9 @@ from pruning import graph as graphs
 from pruning import surgery, units
 from pruning.archive import Archive
 from pruning.graph import Graph
-from pruning.keras import live
+from pruning.keras import live, masked
 from pruning.keras.private import in_double
+from pruning.rules.trace import NormalizedAxes
 from pruning.units import Units
 from tests import graphs as graphs_of_zoo
 
@@ -46,11 +47,11 @@ def loaded(archive: Archive) -> keras.Model:
         return keras.saving.load_model(path, compile=False)
 
 
-def traced(archive: Archive) -> tuple[Graph, Units]:
+def traced(archive: Archive, normalized_axes: NormalizedAxes = "keep") -> tuple[Graph, Units]:
     """Graph and units of an archive, names checked."""
     graph = graphs.build(archive.config)
     graphs.check_names(graph, archive.names)
-    return graph, units.find(graph, archive.arrays)
+    return graph, units.find(graph, archive.arrays, normalized_axes)
 
 
 def redrawn(archive: Archive, found: Units, seed: int = 0) -> Archive:
@@ -137,14 +138,15 @@ class Proof:
         self.live = Live(self.fresh, model)
         self.original = self.live.run(self.inputs)
 
-    def differences(self, removed: Any = None) -> tuple[float, float]:
+    def differences(self, removed: Any = None, normalized_axes: NormalizedAxes = "keep") -> tuple[float, float]:
         """(masked against pruned, original against masked); units are found anew, by the rules as they are now."""
-        _, found = traced(self.archive)
+        _, found = traced(self.archive, normalized_axes)
         removed = some_units(found, self.seed) if removed is None else removed
         pruned = surgery.apply(self.fresh, self.graph, found, removed)
         surgery.check(pruned, found, removed)
-        masked = self.live.run(self.inputs, surgery.mask(self.fresh.arrays, found, removed))
-        return difference(masked, Live(pruned).run(self.inputs)), difference(self.original, masked)
+        with masked.without(self.live.model, found, removed):
+            expected = self.live.run(self.inputs, surgery.mask(self.fresh.arrays, found, removed))
+        return difference(expected, Live(pruned).run(self.inputs)), difference(self.original, expected)
 
 
 def difference(first: Arrays, second: Arrays) -> float:

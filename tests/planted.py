@@ -241,5 +241,48 @@ _plant("GroupQueryAttention: query heads dealt in turn", lambda: _replaced(atten
 _plant("GetItem: slices keep their numbers", _no_resize_at)
 for _name in ("EinsumDense", "Embedding", "GroupNormalization", "LSTM", "LayerScale", "MultiHeadAttention", "Split"):
     _plant(f"{_name}: config is not resized", lambda n=_name: _no_resize(n))
-_plant("LayerNormalization: lets units pass", lambda: _no_pin("normalized_axis"))
+
+
+@contextmanager
+def _bent_mix(class_name: str, bend: Callable[[Any], Any]) -> Iterator[None]:
+    """The masked original of an operation leaves other units out than those that went."""
+    mix = Trace.mix
+
+    def bent(self: Trace, place: int, axis: int, extent: Any) -> None:
+        mix(self, place, axis, bend(extent) if self.op.class_name == class_name else extent)
+
+    with patch.object(Trace, "mix", bent):
+        yield
+
+
+@contextmanager
+def _bent_tie(class_name: str, bend: Callable[[Any], Any] | None) -> Iterator[None]:
+    """Two sides that meet are tied otherwise, or not at all."""
+    tie = Trace.tie
+
+    def bent(self: Trace, first: Any, second: Any) -> None:
+        here = self.op.class_name == class_name and first is not second
+        if not here or bend is not None:
+            tie(self, first, bend(second) if here and bend is not None else second)
+
+    with patch.object(Trace, "tie", bent):
+        yield
+
+
+for _name in ("Dot", "Attention", "AdditiveAttention", "Matmul"):
+    _plant(f"{_name}: the two sides are tied one off", lambda n=_name: _bent_tie(n, _off_by_one))
+for _name in ("Dot", "Attention", "AdditiveAttention", "Matmul", "Sum"):
+    _plant(f"{_name}: removed units are summed", lambda n=_name: _bent_mix(n, len))
+    _plant(f"{_name}: other units are left out", lambda n=_name: _bent_mix(n, _off_by_one))
+# What is planted under normalized_axes prune.
+UNDER_PRUNE = {"Dot: the two sides are tied one off", "GroupNormalization: groups are not tied"}
+for _name in ("LayerNormalization", "RMSNormalization", "GroupNormalization", "UnitNormalization", "Dot"):
+    for _kind, _bend in (("all units", len), ("other units", _off_by_one)):
+        _plant(f"{_name}: statistics over {_kind}", lambda n=_name, b=_bend: _bent_mix(n, b))
+        UNDER_PRUNE.add(f"{_name}: statistics over {_kind}")
+for _name in ("LayerNormalization", "RMSNormalization", "GroupNormalization"):
+    for _change in ("rolled", "lost"):
+        _plant(f"{_name}: a vector is {_change}", lambda n=_name, c=_change: _bent_bind(n, -1, c))
+        UNDER_PRUNE.add(f"{_name}: a vector is {_change}")
+_plant("GroupNormalization: groups are not tied", lambda: _bent_tie("GroupNormalization", None))
 _plant("Multiply: a constant lets units pass", lambda: _no_pin("fixed_axis"))

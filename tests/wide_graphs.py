@@ -164,6 +164,8 @@ def plain_attention() -> keras.Model:
     a, b = keras.Input((5, 4)), keras.Input((3, 2))
     q, k, v = L.Dense(6)(a), L.Dense(6)(b), L.Dense(7)(b)
     x = L.Concatenate()([L.Attention()([q, v, k]), L.AdditiveAttention()([q, k])])
+    x = L.Concatenate()([x, L.AdditiveAttention(use_scale=False)([L.Dense(5)(a), L.Dense(5, "sigmoid")(b)])])
+    x = L.Concatenate()([x, L.Attention(use_scale=True, score_mode="concat")([L.Dense(4)(a), v, L.Dense(4)(b)])])
     scores = L.Softmax()(L.Dot(axes=2)([q, k]))
     x = L.Concatenate()([x, L.Dot(axes=(2, 1))([scores, L.Dense(5)(b)])])
     return keras.Model([a, b], _pooled(x))
@@ -188,6 +190,29 @@ def group_normalization() -> keras.Model:
     x = L.GroupNormalization(groups=5, scale=False)(_conv(x, 5))
     x = L.RMSNormalization()(_conv(x, 4))
     return keras.Model(inputs, _head(_conv(L.LayerNormalization(axis=[1, 2])(_conv(x, 5)), 4)))
+
+
+@_model
+def normalizations() -> keras.Model:
+    x = inputs = keras.Input((4, 5, 3))
+    x = L.LayerNormalization()(_conv(x, 6))
+    x = L.Add()([x, L.RMSNormalization()(_conv(x, 6))])
+    x = L.GroupNormalization(groups=2)(_conv(x, 8))
+    x = L.UnitNormalization()(_conv(x, 5))
+    y = L.LayerNormalization(axis=[1, 2, 3], scale=False)(_conv(x, 4))
+    y = L.GroupNormalization(groups=1, center=False)(_conv(y, 5))
+    y = L.LayerNormalization()(L.Flatten()(_conv(y, 3)))
+    return keras.Model(inputs, [_head(_conv(x, 4)), L.Dense(2)(y)])
+
+
+@_model
+def cosine() -> keras.Model:
+    a, b = keras.Input((4,)), keras.Input((5,))
+    shared = L.UnitNormalization()
+    x, y = shared(L.Dense(6, "relu")(a)), shared(L.Dense(6, "sigmoid")(b))
+    outputs = [L.Dot(axes=1)([x, y]), L.Dot(axes=-1, normalize=True)([L.Dense(5)(a), L.Dense(5, "sigmoid")(b)])]
+    product = ops.sum(L.Dense(7, "sigmoid")(a) * L.Dense(7)(b), axis=-1, keepdims=True)
+    return keras.Model([a, b], L.Dense(2)(L.Concatenate()([*outputs, product])))
 
 
 @_model

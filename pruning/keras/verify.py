@@ -19,7 +19,7 @@ from pruning import surgery
 from pruning.archive import Archive, replace_arrays
 from pruning.contract.errors import VerificationFailed
 from pruning.contract.result import Check
-from pruning.keras import heads, live
+from pruning.keras import heads, live, masked
 from pruning.keras.probe import Probe
 from pruning.planning import Case
 from pruning.units import Units
@@ -41,7 +41,7 @@ def structure(case: Case, removed: Array, probes: Sequence[Probe], seed: int = 0
     archive, units = case.archive, case.units
     drawn = replace_arrays(archive, redraw(archive.arrays, units, seed))
     cut = surgery.apply(drawn, case.graph, units, removed)
-    masked = surgery.mask(drawn.arrays, units, removed)
+    masked_arrays = surgery.mask(drawn.arrays, units, removed)
     tolerance = SINGLE if live.holds_single(archive.config) else STRUCTURE
     # Surgery leaves every layer where it stands, so that one graph serves both configs.
     whole_config, cut_config = (
@@ -54,8 +54,10 @@ def structure(case: Case, removed: Array, probes: Sequence[Probe], seed: int = 0
         inputs = [_double(array[:_FEW]) for array in probe]
         live.assign(whole, drawn.arrays)
         before = outputs(whole, inputs)
-        live.assign(whole, masked)
-        if not _finite(expected := outputs(whole, inputs)):
+        live.assign(whole, masked_arrays)
+        with masked.without(whole, units, removed):
+            expected = outputs(whole, inputs)
+        if not _finite(expected):
             continue
         last = _checked("structure", expected, outputs(sliced, inputs), tolerance, before)
         if last.has_power:
@@ -76,11 +78,12 @@ def delivered(case: Case, cut: Archive, removed: Array, probes: Sequence[Probe])
     sliced = live.build(heads.linear(cut.config, case.graph), cut.arrays)
     unmasked = [outputs(whole, probe) for probe in probes]
     live.assign(whole, surgery.mask(archive.arrays, case.units, removed))
-    checks = [
-        _checked("values", outputs(whole, probe), outputs(sliced, probe), tolerance, before)
-        for probe, before in zip(probes, unmasked, strict=True)
-        if _finite(before)
-    ]
+    with masked.without(whole, case.units, removed):
+        checks = [
+            _checked("values", outputs(whole, probe), outputs(sliced, probe), tolerance, before)
+            for probe, before in zip(probes, unmasked, strict=True)
+            if _finite(before)
+        ]
     if not checks:
         raise VerificationFailed("values: the original's own outputs are not finite on the probe inputs")
     return Check(

@@ -107,10 +107,14 @@ def stack(op: Op, inputs: list[Value], trace: Trace) -> Value:
     "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var", "Amax", "Amin", "Logsumexp", "All", "Any", "Median", "Norm"
 )
 def reduce(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Axes go, or stay as 1 with `keepdims`; units along them are mixed."""
+    """Axes go, or stay as 1 with `keepdims`; units along them are mixed. A sum goes on without those that are gone."""
     (value,) = inputs
     gone = axes_of(op.config.get("axis"), len(value))
-    trace.pin(tuple(value[axis] for axis in gone), "mixes_channels", f"{op.class_name} over an axis that has units")
+    for axis in gone:
+        if op.class_name == "Sum":
+            trace.mix(0, axis, value[axis])
+        else:
+            trace.pin(value[axis], "mixes_channels", f"{op.class_name} over an axis that has units")
     if op.config.get("keepdims"):
         return tuple(1 if axis in gone else extent for axis, extent in enumerate(value))
     return tuple(extent for axis, extent in enumerate(value) if axis not in gone)
@@ -118,14 +122,15 @@ def reduce(op: Op, inputs: list[Value], trace: Trace) -> Value:
 
 @operation("Matmul")
 def matmul(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """(..., m, k) x (..., k, n): m, n and what is before pass, k stays. MACs: all of them multiplied."""
+    """(..., m, k) x (..., k, n): m, n and what is before pass, k is tied. MACs: all of them multiplied."""
     first, second = inputs if len(inputs) == 2 else operands(op, inputs)[:2]
     if min(len(first), len(second)) < 2:
         trace.pin((*first, *second), "unsupported_option", "a product with a vector")
         return first[:-1] if len(second) == 1 else second[1:]
-    trace.pin((first[-1], second[-2]), "mixes_channels", "a product sums over an axis that has units")
+    summed = trace.meet(first[-1], second[-2])
+    trace.mix(0, len(first) - 1, summed)
     rank = max(len(first), len(second))
     heads = [(*(1,) * (rank - len(value)), *value[:-2]) for value in (first, second)]
     output = (*broadcast(heads, trace), first[-2], second[-1])
-    trace.cost(output[1:], (first[-1],), None)
+    trace.cost(output[1:], (summed,), None)
     return output

@@ -163,13 +163,22 @@ def _with_scores(
 
 @layer("Attention", "AdditiveAttention")
 def attention(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
-    """[query, value, key]: query and key meet in a product and stay, the value's last axis passes."""
+    """[query, value, key]: a sum over the last axes of query and key, which are tied; the value's last axis passes.
+
+    AdditiveAttention's scale (features) follows.
+    """
     query, value = inputs[:2]
     _pin_steps(inputs, trace)
-    key = inputs[2] if len(inputs) > 2 and isinstance(op.args[0], list) and len(op.args[0]) > 2 else value
-    trace.pin((query[-1], key[-1]), "mixes_channels", "a product of query and key sums over their last axis")
+    place = 2 if len(inputs) > 2 and isinstance(op.args[0], list) and len(op.args[0]) > 2 else 1
+    key = inputs[place]
+    features = trace.meet(query[-1], key[-1])
+    # A product needs a zero on one side, a sum under tanh on both.
+    trace.mix(0, len(query) - 1, features)
+    trace.mix(place, len(key) - 1, features)
+    if op.class_name == "AdditiveAttention" and op.config.get("use_scale", True):
+        trace.follow(trace.weight(0), features)
     width = prod(size(extent) or 1 for extent in (query[1], key[1]))
-    trace.cost((), (width, query[-1]), None)
+    trace.cost((), (width, features), None)
     trace.cost((), (width, value[-1]), None)
     output = (query[0], query[1], value[-1])
     return [output, (query[0], query[1], key[1])] if op.kwargs.get("return_attention_scores") else output
@@ -177,15 +186,16 @@ def attention(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
 
 @layer("Dot")
 def dot(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Sums over one axis of each input, which stay; the others pass."""
+    """A sum over one axis of each input, which are tied; the others pass. `normalize` divides by their norms."""
     first, second = inputs
     given = op.config["axes"]
     one, other = (given, given) if isinstance(given, int) else given
     one, other = one % len(first), other % len(second)
-    trace.pin((first[one], second[other]), "mixes_channels", "a product sums over an axis that has units")
+    summed = trace.meet(first[one], second[other])
     if op.config.get("normalize"):
-        trace.pin((first[one], second[other]), "mixes_channels", "is normalised along the axis")
+        trace.normalize(summed, [(0, one), (1, other)])
+    trace.mix(0, one, summed)
     left = tuple(extent for axis, extent in enumerate(first) if axis not in (0, one))
     right = tuple(extent for axis, extent in enumerate(second) if axis not in (0, other))
-    trace.cost((*left, *right), (first[one],), None)
+    trace.cost((*left, *right), (summed,), None)
     return (first[0], *left, *right) if left or right else (first[0], 1)

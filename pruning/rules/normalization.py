@@ -41,30 +41,56 @@ def normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
     return inputs[0]
 
 
-@layer("LayerNormalization", "RMSNormalization", "UnitNormalization")
+@layer("LayerNormalization", "RMSNormalization")
 def layer_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Mean and variance over `axis`: what lies there is mixed."""
+    """Statistics over `axis`: what lies there is mixed. gamma and beta have the shape of these axes: follow."""
+    (value,) = inputs
+    axes = axes_of(op.config["axis"], len(value))
+    count = op.config.get("scale", True) + op.config.get("center", False)
+    if op.config.get("rms_scaling") or list(axes) != sorted(axes):
+        detail = "rms_scaling, or axes out of order, which Keras scales by its own rules"
+        trace.pin(tuple(value[axis] for axis in axes), "unsupported_option", detail)
+    for index in range(count):
+        vector = trace.weight(index)
+        trace.expect(vector, [size(value[axis]) for axis in axes])
+        for place, axis in enumerate(axes):
+            trace.bind(vector, place, value[axis], "follower")
+    for axis in axes:
+        trace.normalize(value[axis], [(0, axis)])
+    return value
+
+
+@layer("UnitNormalization")
+def unit_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Divided by the norm over `axis`, which is mixed."""
     (value,) = inputs
     for axis in axes_of(op.config["axis"], len(value)):
-        trace.pin(value[axis], "normalized_axis", f"{op.class_name} takes its statistics over these units")
+        trace.normalize(value[axis], [(0, axis)])
     return value
 
 
 @layer("GroupNormalization")
 def group_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Statistics over groups of channels; with one channel a group (-1, or as many groups) each is on its own."""
+    """Statistics over groups of channels; with one channel a group (-1, or as many groups) each is on its own.
+
+    Groups stay equally wide: the channels at one place of all groups go together.
+    """
     (value,) = inputs
     channels = op.config["axis"] % len(value)
-    extent = value[channels]
+    extent, groups = value[channels], op.config["groups"]
     trace.pin(places(value, channels), "normalized_axis", "GroupNormalization takes its statistics over these units")
-    if op.config["groups"] not in (-1, size(extent)):
-        trace.pin(extent, "normalized_axis", "GroupNormalization takes its statistics over groups of these units")
-        return value
     vectors = [trace.weight(index) for index in range(op.config["scale"] + op.config["center"])]
     for vector in vectors:
         trace.follow(vector, extent)
+    if groups not in (-1, size(extent)):
+        if isinstance(extent, np.ndarray):
+            first, *others = extent.reshape(groups, -1)
+            for other in others:
+                trace.tie(first, other)
+        trace.normalize(extent, [(0, channels)], "groups of these units")
+        return value
     if op.config["scale"]:
         trace.scales.add(vectors[0])
-    if op.config["groups"] != -1:
+    if groups != -1:
         trace.resize("groups", extent)
     return value

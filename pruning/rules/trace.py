@@ -17,12 +17,14 @@ import numpy.typing as npt
 
 from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op
+from pruning.rules.union import unite
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Extent: TypeAlias = int | Ids | None
 Value: TypeAlias = tuple[Extent, ...]
 Role = Literal["producer", "consumer", "follower", "factor"]
 Structure = Literal["channel", "head"]
+NormalizedAxes = Literal["keep", "prune"]
 FIXED = -1
 
 
@@ -81,11 +83,25 @@ class Rescale:
     ids: Ids
 
 
+@dataclass(frozen=True)
+class Mix:
+    """An op that mixes units along an axis of its `input`-th tensor, with no weights to set to zero.
+
+    The masked original computes it over the units that are kept (`pruning.keras.masked`).
+    """
+
+    layer: str
+    input: int
+    axis: int
+    ids: Ids
+
+
 class Trace:
     """The notes of all rules on one graph. Methods speak of the op that is being traced, `op`."""
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], normalized_axes: NormalizedAxes = "keep") -> None:
         self.weights = shapes
+        self.normalized_axes = normalized_axes
         self.op: Op
         self.count = 0
         self.axes: dict[tuple[str, int], Axis] = {}
@@ -99,6 +115,8 @@ class Trace:
         self._settled = 0
         self.resizes: dict[tuple[str | int, ...], Resize] = {}
         self.rescales: dict[str, Rescale] = {}
+        self.mixes: dict[tuple[str, int, int], Mix] = {}
+        self.depth = 0
         self.widths: dict[str, Ids] = {}
         self.heads: dict[str, Ids] = {}
         self.scales: set[str] = set()
@@ -147,6 +165,24 @@ class Trace:
                     self.barriers.append(barrier)
                 self.pins.append((extent, len(self.barriers) - 1))
 
+    def mix(self, place: int, axis: int, extent: Extent) -> None:
+        """The op sums over these units, along an axis of its `place`-th tensor; calls of a layer mix the same units."""
+        if not isinstance(extent, np.ndarray):
+            return
+        if self.depth:
+            self.pin(extent, "mixes_channels", "mixes units inside a wrapper, where no masked original can be made")
+            return
+        known = self.mixes.setdefault((self.op.name, place, axis), Mix(self.op.name, place, axis, extent))
+        self.tie(known.ids, extent)
+
+    def normalize(self, extent: Extent, mixes: Sequence[tuple[int, int]], over: str = "these units") -> None:
+        """The op takes statistics along `mixes` (tensor, axis) of these units: they stay, or it goes on with fewer."""
+        if self.normalized_axes == "keep":
+            detail = f"{self.op.class_name} takes its statistics over {over}, and normalized_axes is keep"
+            self.pin(extent, "normalized_axis", detail)
+        for place, axis in mixes:
+            self.mix(place, axis, extent)
+
     def meet(self, first: Extent, second: Extent) -> Extent:
         """One axis known from two sides: ids are tied, ids that meet a plain size are pinned."""
         if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
@@ -188,7 +224,9 @@ class Trace:
             path=f"{outer.path}/{path}",
             location=(*outer.location, "config", key),
         )
+        self.depth += 1
         yield self.op
+        self.depth -= 1
         self.op = outer
 
     # --- weights, costs, config --------------------------------------------------------------------------------
@@ -292,23 +330,6 @@ class Trace:
         """These are the layer's heads, in the order in which a user counts them."""
         if isinstance(ids, np.ndarray):
             self.heads.setdefault(self.op.name, ids)
-
-
-def unite(labels: Ids, first: Ids, second: Ids) -> None:
-    """Make labels[first[i]] == labels[second[i]], in place: the smallest id of a class is its label.
-
-    Roots are hooked to smaller roots, then paths are halved until all are flat; each round joins at least half of the
-    classes that still have to meet.
-    """
-    while True:
-        a, b = labels[first], labels[second]
-        apart = a != b
-        if not apart.any():
-            return
-        first, second, a, b = first[apart], second[apart], a[apart], b[apart]
-        np.minimum.at(labels, np.maximum(a, b), np.minimum(a, b))
-        while not np.array_equal(labels, up := labels[labels]):
-            labels[:] = up
 
 
 def size(extent: Extent) -> int | None:

@@ -16,6 +16,7 @@ from pruning import archive as archives
 from pruning import surgery
 from pruning.contract.errors import ContradictorySpec, VerificationFailed
 from pruning.graph import Op
+from pruning.rules.trace import NormalizedAxes
 from tests import equivalence, graphs, planted, random_graphs
 
 TOLERANCE = 1e-9
@@ -64,7 +65,8 @@ def test_planted_bug_is_caught(name: str) -> None:
     # Small models first: most bugs are caught there.
     models = sorted((key for key in graphs.ZOO if class_name in _classes(key)), key=lambda key: len(_ops(key)))
     assert models, f"no model of the zoo has a {class_name}"
-    assert any(_catches(model, planted.PLANTED[name]) for model in models)
+    normalized_axes: NormalizedAxes = "prune" if name in planted.UNDER_PRUNE else "keep"
+    assert any(_catches(model, planted.PLANTED[name], normalized_axes) for model in models)
 
 
 def _ops(name: str) -> tuple[Op, ...]:
@@ -75,11 +77,11 @@ def _classes(name: str) -> set[str]:
     return {op.class_name for op in _ops(name)}
 
 
-def _catches(model: str, plant: planted.Plant) -> bool:
+def _catches(model: str, plant: planted.Plant, normalized_axes: NormalizedAxes) -> bool:
     proof = equivalence.zoo(model)
     with plant():
         try:
-            found, _ = proof.differences()
+            found, _ = proof.differences(normalized_axes=normalized_axes)
             barriers = {barrier.code for barrier in equivalence.traced(proof.archive)[1].barriers}
         # What does not fit is refused by the surgery or, at the latest, by Keras when it loads the model.
         except (VerificationFailed, ContradictorySpec, ValueError, UserWarning):
@@ -195,3 +197,16 @@ def test_a_pruned_file_trains_on_and_stays_compiled(tmp_path: Path) -> None:
     pruned.fit(np.ones((4, 6, 6, 3)), np.ones((4, 3)), verbose=0)
     assert any((a != b.numpy()).any() for a, b in zip(before, pruned.trainable_weights, strict=True))
     assert pruned.count_params() < model.count_params()
+
+
+NORMALIZED = ["normalizations", "cosine", "group_normalization", "transformer"]
+
+
+@pytest.mark.parametrize("name", NORMALIZED)
+def test_pruned_equals_masked_where_normalised_axes_are_pruned(name: str) -> None:
+    proof = equivalence.zoo(name)
+    found, power = proof.differences(normalized_axes="prune")
+    assert found < TOLERANCE
+    assert power > 1e-4
+    _, kept = equivalence.traced(proof.archive)
+    assert "normalized_axis" in {barrier.code for barrier in kept.barriers}

@@ -11,7 +11,8 @@ from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op
 from pruning.rules import RULES, layer, reshaping, rule_of
 from pruning.rules.merge import broadcast, strung
-from pruning.rules.trace import Trace, unite
+from pruning.rules.trace import Trace
+from pruning.rules.union import unite
 
 
 def _op(class_name: str = "Dense", module: str = "keras.layers", **config: Any) -> Op:
