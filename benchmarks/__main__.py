@@ -15,7 +15,7 @@ from rich.table import Table
 
 from benchmarks.figure import Figure
 
-ALL = ("surgery", "dry_run", "job", "upload", "polling", "imports")
+ALL = ("surgery", "growth", "inspection", "dry_run", "job", "upload", "polling", "imports")
 # Measured only when named: quality takes a quarter of an hour.
 NAMED = ("quality",)
 

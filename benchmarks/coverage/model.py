@@ -1,4 +1,4 @@
-"""One builder through the engine, as a user's upload goes: `python -m benchmarks.coverage.model NAME FOLDER`."""
+"""One builder through the engine, step by step as a job goes: `python -m benchmarks.coverage.model NAME FOLDER`."""
 
 from __future__ import annotations
 
@@ -17,17 +17,14 @@ import numpy as np
 from benchmarks.coverage import bare
 from benchmarks.coverage.builders import build, names_of_all
 from benchmarks.coverage.page import Row, as_expected
-from pruning import planning, surgery
-from pruning.contract.plan import Plan
-from pruning.contract.request import InspectRequest, PruneRequest
-from pruning.contract.result import Check, LayerReport, Result
-from pruning.contract.spec import Spec
-from pruning.keras import live, pipeline, private, probe
+from pruning import archive as archives
+from pruning import measures, planning, surgery
+from pruning.contract.result import LayerReport
+from pruning.contract.spec import Spec, resolve
+from pruning.keras import live, pipeline, private, probe, verify
 
-SPEC = {
-    "pruning": {"criterion": {"name": "l2"}, "scope": "layer", "target": {"type": "ratio", "value": 0.5}},
-    "measures": {"latency": None},
-}
+HALF = {"criterion": {"name": "l2"}, "scope": "layer", "target": {"type": "ratio", "value": 0.5}}
+SPEC = resolve(Spec.model_validate({"pruning": HALF, "recovery": []}), (), has_labels=False)
 SAMPLES = 2
 FREE = 64
 
@@ -38,32 +35,23 @@ def main(name: str, folder: str) -> None:
     began = time.monotonic()
     row = Row(name, family=names_of_all()[name], keras=keras.__version__)
 
-    def note(found: Row) -> Row:
+    def note(found: Row) -> None:
         peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         path.write_text(json.dumps(asdict(replace(found, peak_bytes=peak))), encoding="utf-8")
-        return found
 
     try:
-        upload = make(name, Path(folder))
+        keras.utils.set_random_seed(0)
+        model = build(name)
+        draw(model)
         began = time.monotonic()
-        result, plan = prune(upload, Path(folder))
-        row = note(replace(described(row, result), seconds=time.monotonic() - began))
-        row = replace(row, input_shape=reference(Path(folder), plan))
+        row = replace(prune(row, model, Path(folder)), seconds=time.monotonic() - began)
+        note(row)
+        del model
+        keras.backend.clear_session()
         note(in_bare_keras(row, Path(folder)))
     except Exception as error:
         problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         note(replace(row, problem=problem, seconds=time.monotonic() - began))
-
-
-def make(name: str, folder: Path) -> Path:
-    """The builder's model with values of its own, saved."""
-    keras.utils.set_random_seed(0)
-    model = build(name)
-    draw(model)
-    path = folder / "upload.keras"
-    model.save(path)
-    keras.backend.clear_session()
-    return path
 
 
 def draw(model: keras.Model) -> None:
@@ -100,31 +88,32 @@ def inputs(model: keras.Model, count: int) -> probe.Probe:
     return probe.random(model, [None] * len(model.inputs), count, FREE, 255.0)
 
 
-def prune(upload: Path, folder: Path) -> tuple[Result, Plan]:
-    """Inspection and job."""
-    pipeline.inspect(InspectRequest(upload=str(upload), format="keras", out=str(folder)), lambda _: None)
-    upload.unlink()
-    request = PruneRequest(model=str(folder / "normalized.keras"), out=str(folder), spec=Spec.model_validate(SPEC))
-    result = pipeline.prune(request, lambda _: None)
-    return result, Plan.model_validate_json((folder / "plan.json").read_bytes())
-
-
-def described(row: Row, result: Result) -> Row:
-    """The row with the job's own figures."""
-    before, after, proof = result.measures.before, result.measures.after, result.verification
-    assert proof is not None
-    structure, values = proof.structure or Check(relative_difference=1, tolerance=0), proof.delivered
-    assert values is not None
+def prune(row: Row, model: keras.Model, folder: Path) -> Row:
+    """The steps of a job without data, which leave `pruned.keras` and `reference.npz`; the row with their figures."""
+    path = folder / "normalized.keras"
+    pipeline.normalize(model, path)
+    case = planning.study(planning.read(path), SPEC.pruning)
+    chosen = planning.decide(case, planning.score(case, SPEC), SPEC.pruning)
+    cut = planning.cut(case, chosen)
+    archives.write(folder / "pruned.keras", cut)
+    probes = probe.probes(model, case.vocabularies, None)
+    structure = verify.structure(case, chosen.removed, probes)
+    values = verify.delivered(case, cut, chosen.removed, probes)
+    live.assign(model, surgery.mask(case.archive.arrays, case.units, chosen.removed))
+    refer(model, folder)
+    left = planning.study(cut).units
     row = replace(
         row,
-        parameters=(before.parameters, after.parameters),
-        macs=(before.macs, after.macs),
+        input_shape=tuple(model.inputs[0].shape[1:]),
+        parameters=(measures.parameters(case.units), measures.parameters(left)),
+        macs=(sum(measures.macs(case.units).values()), sum(measures.macs(left).values())),
         structure=structure.relative_difference,
         structure_power=structure.has_power,
         values=values.relative_difference,
         values_power=values.has_power,
     )
-    return row if as_expected(row.ratio) else replace(row, note=what_stays(result.layers))
+    layers = measures.layers(case.units, cut.arrays, chosen.removed, chosen.reasons)
+    return row if as_expected(row.ratio) else replace(row, note=what_stays(layers))
 
 
 def what_stays(layers: list[LayerReport]) -> str:
@@ -137,16 +126,12 @@ def what_stays(layers: list[LayerReport]) -> str:
     return f"{share:.0%} of the MACs that are left are in {len(kept)} layers that keep their width: {words}"
 
 
-def reference(folder: Path, plan: Plan) -> tuple[int, ...]:
-    """Inputs and outputs of the masked original as `reference.npz`; the shape of the first input."""
-    case = planning.study(planning.read(folder / "normalized.keras"))
-    removed = surgery.removed_of(plan, case.units)
-    masked = live.build(case.archive.config, surgery.mask(case.archive.arrays, case.units, removed))
+def refer(masked: keras.Model, folder: Path) -> None:
+    """Inputs and outputs of the masked original as `reference.npz`."""
     given = inputs(masked, SAMPLES)
     found = [np.asarray(output) for output in live.call(masked, given)]
     named = {f"x{i}": array for i, array in enumerate(given)} | {f"y{i}": array for i, array in enumerate(found)}
     np.savez(folder / "reference.npz", **named)  # type: ignore[arg-type]
-    return tuple(given[0].shape[1:])
 
 
 def in_bare_keras(row: Row, folder: Path) -> Row:

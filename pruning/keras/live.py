@@ -52,6 +52,26 @@ def values(model: keras.Model, like: Archive) -> dict[str, NDArray[Any]]:
     }
 
 
+def archive(model: keras.Model) -> Archive:
+    """The model as data, as it reads from the file that Keras saves, without optimizer state."""
+    saved = private.saved(model)
+    arrays: dict[str, NDArray[Any]] = {}
+    bfloat16 = set()
+    for path in sorted(saved.variables, key=_place):
+        array = np.asarray(keras.ops.convert_to_numpy(saved.variables[path]))
+        if str(array.dtype) == "bfloat16":
+            bfloat16.add(path)
+            array = array.astype(np.float32)
+        arrays[path] = array
+    names = {path: saved.names[path] for path in sorted(saved.names, key=lambda path: _place(f"{path}/vars"))}
+    return Archive(saved.config, saved.metadata, arrays, names, saved.assets, frozenset(bfloat16))
+
+
+def _place(path: str) -> list[bytes]:
+    """Where HDF5 lists a path: groups in the order of their bytes."""
+    return path.encode().strip(b"/").split(b"/")
+
+
 def call(model: keras.Model, inputs: Sequence[Any], training: bool = False) -> list[Any]:
     """The model's outputs in order for its inputs in order, whatever structure it was defined with."""
     sequential = isinstance(model, keras.Sequential)

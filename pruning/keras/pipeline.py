@@ -57,11 +57,7 @@ def inspect(request: InspectRequest, emit: Emit) -> Inspection:
 
 def normalize(model: keras.Model, path: Path) -> None:
     """Save a model as our pinned Keras writes it, without optimizer state."""
-    model.save(path)
-    archive = planning.read(path)
-    plain = path.with_suffix(".tmp")
-    archives.write(plain, archive)
-    plain.replace(path)
+    archives.write(path, live.archive(model))
 
 
 def prune(request: PruneRequest, emit: Emit) -> Result:

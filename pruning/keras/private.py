@@ -6,6 +6,9 @@ is that walk.
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,8 +21,11 @@ class _Recorder(saving_lib.NpzIOStore):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self.groups: dict[str, dict[str, Any]] = {}
+        self.names: dict[str, str] = {}
 
-    def make(self, path: str, **_: Any) -> dict[str, Any]:
+    def make(self, path: str, metadata: dict[str, str] | None = None) -> dict[str, Any]:
+        if metadata:
+            self.names[path] = metadata["name"]
         return self.groups.setdefault(path, {})
 
     def __bool__(self) -> bool:
@@ -57,8 +63,43 @@ def with_mask(tensor: Any, mask: Any) -> Any:
 
 def variables(model: keras.Model) -> dict[str, Any]:
     """{path as in the weights file: variable} of a model, without its optimizer."""
+    return _variables(_recorded(model, None))
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What Keras writes into a model's file, without its optimizer's state; `names` and `assets` as in `Archive`."""
+
+    config: dict[str, Any]
+    metadata: dict[str, Any]
+    variables: dict[str, Any]
+    names: dict[str, str]
+    assets: dict[str, bytes]
+
+
+def saved(model: keras.Model) -> Saved:
+    """The parts of a model's file, before anything is written."""
+    config, metadata = saving_lib._serialize_model_as_json(model)
+    store = saving_lib.DiskIOStore("assets", mode="w")
+    try:
+        recorder = _recorded(model, store)
+        root = Path(store.working_dir)
+        files = sorted(path for path in root.rglob("*") if path.is_file())
+        assets = {f"assets/{path.relative_to(root).as_posix()}": path.read_bytes() for path in files}
+    finally:
+        store.close()
+    held = {path: recorder.names.get(path, "") for path, group in recorder.groups.items() if group}
+    names = {path: name for path, name in (recorder.names | held).items() if path.split("/")[0] != "optimizer"}
+    return Saved(json.loads(config), json.loads(metadata), _variables(recorder), names, assets)
+
+
+def _recorded(model: keras.Model, assets: Any) -> _Recorder:
     recorder = _Recorder()
-    saving_lib._save_state(model, recorder, None, "", set())
+    saving_lib._save_state(model, recorder, assets, "", set())
+    return recorder
+
+
+def _variables(recorder: _Recorder) -> dict[str, Any]:
     return {
         f"{path}/vars/{key}" if path else f"vars/{key}": variable
         for path, group in recorder.groups.items()

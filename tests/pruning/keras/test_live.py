@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import numpy as np
+import pytest
 
+from pruning import planning
 from pruning.keras import live, report
 from pruning.keras.evaluate import outputs_of
 from pruning.keras.private import mask_of
+from tests import graphs
 
 
 def test_half_precision_is_seen_inside_wrappers_and_nested_models() -> None:
@@ -37,3 +42,31 @@ def test_frozen_weights_are_those_of_layers_that_the_upload_froze() -> None:
     (warning,) = report.frozen(model)
     assert warning.detail.startswith("36 weights")
     assert "the other 23." in warning.detail
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if at % 8 else []) for at, name in enumerate(graphs.ZOO)]
+)
+def test_a_model_as_data_is_what_its_file_holds(name: str, tmp_path: Path) -> None:
+    check_data_of(graphs.build(name), tmp_path)
+
+
+def test_a_model_with_vocabulary_state_and_half_weights_as_data(tmp_path: Path) -> None:
+    words = keras.Input((1,), dtype="string")
+    lookup = keras.layers.StringLookup(vocabulary=["a", "b"], output_mode="multi_hot")
+    x = keras.layers.Dense(3, dtype="bfloat16")(keras.layers.Dropout(0.5)(lookup(words)))
+    model = keras.Model(words, keras.layers.Dense(2)(x))
+    model.compile("adam", "mse", metrics=["mae"])
+    model.optimizer.build(model.trainable_variables)
+    check_data_of(model, tmp_path)
+
+
+def check_data_of(model: keras.Model, folder: Path) -> None:
+    model.save(folder / "m.keras")
+    found, held = live.archive(model), planning.read(folder / "m.keras")
+    assert (found.config, found.assets, found.bfloat16) == (held.config, held.assets, held.bfloat16)
+    assert list(found.names.items()) == list(held.names.items())
+    assert list(found.arrays) == list(held.arrays)
+    for path, array in held.arrays.items():
+        np.testing.assert_array_equal(found.arrays[path], array, strict=True)
+    assert found.metadata.keys() == held.metadata.keys()
