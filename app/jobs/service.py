@@ -35,7 +35,7 @@ from pruning.contract.errors import (
     TargetOutOfRange,
     from_body,
 )
-from pruning.contract.spec import LayerRule, PlanTarget, Spec, needs_data, resolve
+from pruning.contract.spec import LayerRule, PlanTarget, Spec, needs_data, reads_data, resolve
 
 # Parts of a spec that are one of several methods: another method takes none of the former one's parameters.
 _METHODS = ("criterion", "target", "schedule")
@@ -186,7 +186,7 @@ def _resolved(spec: Spec, dataset: Dataset | None) -> Spec:
         path = f"recovery.{index}"
         if stage.stage == "fine_tune" and not labelled:
             raise _lacks(path, f"stage {stage.stage}", "x_train, y_train, x_validation and y_validation", data)
-        if not trainable:
+        if reads_data(stage) and not trainable:
             raise _lacks(path, f"stage {stage.stage}", "x_train", data)
     pruning = made.pruning
     if pruning.needs_labels and not (trainable and data.has_labels):

@@ -202,6 +202,30 @@ class Pruning(Choice):
 # --- recovery ----------------------------------------------------------------------------------------------------
 
 
+class FoldStage(Choice):
+    """Add what removed units gave on average to the biases of the layers that read them; no labels needed.
+
+    With data the average is taken over up to `samples` training inputs. Without, only what the weights tell is folded:
+    units that are constant, or behind a BatchNormalization and an activation. Exact for a constant unit but at borders
+    padded with zeros.
+    """
+
+    stage: Literal["fold"]
+    samples: Annotated[int, Field(ge=1, le=MOST)] = 600
+
+
+class LeastSquaresStage(Choice):
+    """Solve the kept weights of each layer in turn so that it gives what the original's gives; no labels needed.
+
+    Least squares on up to `samples` training inputs, in the order of the graph, with all repairs before it (He et al.
+    2017, arXiv:1707.06168). `ridge` holds the weights to the old ones, in parts of the inputs' mean square.
+    """
+
+    stage: Literal["least_squares"]
+    samples: Annotated[int, Field(ge=1, le=MOST)] = 600
+    ridge: Annotated[float, Field(gt=0.0, le=1e6)] = 0.001
+
+
 class BatchNormStage(Choice):
     """Estimate the moving statistics of every BatchNormalization again on training inputs; no labels needed."""
 
@@ -230,7 +254,10 @@ class FineTuneStage(Choice):
     temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 4.0
 
 
-Stage = Annotated[BatchNormStage | FineTuneStage, Field(discriminator="stage")]
+Stage = Annotated[FoldStage | LeastSquaresStage | BatchNormStage | FineTuneStage, Field(discriminator="stage")]
+# Stages that edit weights at full width, before the slicing, and the structures whose removed units they make up for.
+REPAIRS = ("fold", "least_squares")
+REPAIRED = ("channel", "head")
 
 
 # --- evaluation, measures, exports, limits -----------------------------------------------------------------------
@@ -318,12 +345,24 @@ class Spec(Choice):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     dry_run: bool = False
 
+    @model_validator(mode="after")
+    def repairs_stand_first_and_have_units(self) -> Self:
+        names = [stage.stage for stage in self.recovery if not isinstance(stage, str)]
+        repairs = [name for name in names if name in REPAIRS]
+        if repairs != names[: len(repairs)]:
+            other = next(name for name in names if name not in REPAIRS)
+            raise contradiction(f"{repairs[-1]} edits the model before units are cut out: name it before {other}")
+        if repairs and self.pruning.structure not in REPAIRED:
+            detail = f"{repairs[0]} makes up for removed channels or heads, not for structure {self.pruning.structure}"
+            raise PydanticCustomError("nothing_to_repair", "{detail}", {"detail": detail})
+        return self
+
 
 def resolve(spec: Spec, splits: Collection[Split], has_labels: bool) -> Spec:
     """The spec with every `auto` spelled out, for data with these splits.
 
-    Recovery: BN statistics and fine-tuning with labels, training and validation samples; the statistics alone with
-    other training samples; else nothing.
+    Recovery: BN statistics and fine-tuning with labels, training and validation samples; with other training samples
+    what needs no labels, least squares for units and the statistics for single weights; else nothing.
     """
     spec = spec.model_copy(update={"pruning": _spelled_out(spec.pruning)})
     if spec.recovery != "auto":
@@ -332,7 +371,9 @@ def resolve(spec: Spec, splits: Collection[Split], has_labels: bool) -> Spec:
     if has_labels and "train" in splits and "validation" in splits:
         stages = [BatchNormStage(stage="batch_norm"), FineTuneStage(stage="fine_tune")]
     elif "train" in splits:
-        stages = [BatchNormStage(stage="batch_norm")]
+        # ResNet8 without 30 % of its channels: least squares alone is better than with statistics estimated after it.
+        units = spec.pruning.structure in REPAIRED
+        stages = [LeastSquaresStage(stage="least_squares") if units else BatchNormStage(stage="batch_norm")]
     return spec.model_copy(update={"recovery": stages})
 
 
@@ -344,10 +385,16 @@ def _spelled_out(pruning: Pruning) -> Pruning:
     return pruning.model_copy(update={"criterion": criterion})
 
 
+def reads_data(stage: Stage) -> bool:
+    """Whether a stage cannot do without training inputs."""
+    return stage.stage != "fold"
+
+
 def needs_data(spec: Spec) -> str | None:
     """Which part of the spec needs a data set, or None."""
     if spec.pruning.needs_samples:
         return f"criterion {spec.pruning.criterion.name}"
-    if spec.recovery != "auto" and spec.recovery:
-        return f"recovery stage {spec.recovery[0].stage}"
+    for stage in spec.recovery if spec.recovery != "auto" else ():
+        if reads_data(stage):
+            return f"recovery stage {stage.stage}"
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -28,7 +28,7 @@ from pruning.contract.result import (
     Verification,
     Warning,
 )
-from pruning.contract.spec import Spec, Stage, needs_data, resolve
+from pruning.contract.spec import Spec, Stage, needs_data, reads_data, resolve
 from pruning.criteria import Evidence
 from pruning.keras import collect, data, describe, export, heads, live, measure, probe, recover, report, verify
 from pruning.keras import load as loading
@@ -82,11 +82,12 @@ def prune(request: PruneRequest, emit: Emit) -> Result:
         raise InfeasibleTarget(error.detail, floor=error.floor, nearest=nearest) from error
     _tell(emit, "surgery")
     cut = planning.cut(run.case, chosen)
-    _tell(emit, "verify")
-    proof = _verify(run, chosen, cut)
     model = live.build(cut.config, cut.arrays)
     score = _scorer(run, model)
-    stages = _recover(run, chosen, model, score)
+    edited, stages = _repair(run, chosen, model, score)
+    _tell(emit, "verify")
+    proof = _verify(run, edited, chosen, planning.cut(edited, chosen))
+    stages += _recover(run, chosen, model, score)
     trained = archives.replace_arrays(cut, live.values(model, cut))
     _tell(emit, "export")
     proof, delivered = _export(run, chosen, trained, model, proof)
@@ -188,7 +189,7 @@ def _refuse_missing(spec: Spec, description: DatasetDescription | None) -> None:
         raise DatasetMismatch("fine-tuning needs labels, the data have none (y_train, y_validation)")
     if pruning.needs_labels and not description.has_labels:
         raise DatasetMismatch(f"criterion {pruning.criterion.name} needs labels, the data have none (y_train)")
-    if stages or pruning.needs_samples:
+    if any(reads_data(stage) for stage in stages) or pruning.needs_samples:
         data.require(description, "train")
     if labels:
         data.require(description, "validation")
@@ -203,14 +204,15 @@ def _evidence(run: _Run) -> Evidence:
     return collect.evidence(run.case, run.spec.pruning.criterion, train, run.objective, run.spec.seed, report)
 
 
-def _verify(run: _Run, chosen: Decision, cut: Archive) -> Verification:
-    case, probes = run.case, run.probes()
+def _verify(run: _Run, edited: Case, chosen: Decision, cut: Archive) -> Verification:
+    """The proof of a cut; `edited`: what was cut, the original or with its arrays as repairs left them."""
+    probes = run.probes()
     if chosen.plan.structure == "weight":
-        verify.unchanged(case.archive.arrays, cut.arrays, chosen.masks)
+        verify.unchanged(edited.archive.arrays, cut.arrays, chosen.masks)
         return Verification(passed=True, zeros_held=verify.zeros_held(cut.arrays, chosen.masks))
-    tried = [*probes, *probe.probes(run.original, case.vocabularies, None, run.spec.seed)][:2]
-    structure = verify.structure(case, chosen.removed, tried, run.spec.seed)
-    values = verify.delivered(case, cut, chosen.removed, probes)
+    tried = [*probes, *probe.probes(run.original, edited.vocabularies, None, run.spec.seed)][:2]
+    structure = verify.structure(edited, chosen.removed, tried, run.spec.seed)
+    values = verify.delivered(edited, cut, chosen.removed, probes)
     return Verification(passed=True, structure=structure, delivered=values)
 
 
@@ -222,29 +224,67 @@ def _scorer(run: _Run, model: keras.Model) -> Callable[[Split], Scores] | None:
     return lambda split: score(run.splits[split], run.spec.evaluation.batch_size)
 
 
+def _repair(
+    run: _Run, chosen: Decision, model: keras.Model, score: Callable[[Split], Scores] | None
+) -> tuple[Case, list[StageReport]]:
+    """The original with its arrays edited at full width by the stages that repair; `model`, cut from it, follows."""
+    edited, reports = run.case, []
+    for stage in filter(recover.repairs, run.stages):
+        whole = recover.Whole(
+            case=run.case,
+            original=run.original,
+            removed=chosen.removed,
+            arrays=edited.archive.arrays,
+            train=run.splits.get("train"),
+            report=_staged(run, stage),
+            seed=run.spec.seed,
+        )
+        start = time.monotonic()
+        arrays, history = recover.repair(stage, whole)
+        edited = replace(edited, archive=archives.replace_arrays(edited.archive, arrays))
+        live.assign(model, planning.cut(edited, chosen).arrays)
+        reports.append(_reported(run, stage, score, time.monotonic() - start, history))
+    return edited, reports
+
+
 def _recover(
     run: _Run, chosen: Decision, model: keras.Model, score: Callable[[Split], Scores] | None
 ) -> list[StageReport]:
     reports = []
-    judge = partial(score, "validation") if score is not None and "validation" in run.splits else None
-    for number, stage in enumerate(run.stages):
-        name = f"{number + 1}/{len(run.stages)} {stage.stage}"
+    for stage in run.stages:
+        if recover.repairs(stage):
+            continue
         context = recover.Context(
             model=model,
             train=run.splits["train"],
-            judge=judge,
+            judge=_judge(run, score),
             objective=run.objective,
-            report=_reporter(run.emit, "recover", name),
+            report=_staged(run, stage),
             original=run.original,
             masks=chosen.masks,
             seed=run.spec.seed,
         )
         start = time.monotonic()
         history = recover.run(stage, context)
-        seconds = time.monotonic() - start
-        found = summary(judge()) if judge is not None else {}
-        reports.append(StageReport(stage=stage.stage, seconds=round(seconds, 3), validation=found, history=history))
+        reports.append(_reported(run, stage, score, time.monotonic() - start, history))
     return reports
+
+
+def _judge(run: _Run, score: Callable[[Split], Scores] | None) -> Callable[[], Scores] | None:
+    return partial(score, "validation") if score is not None and "validation" in run.splits else None
+
+
+def _staged(run: _Run, stage: Stage) -> Callable[[int, int, str, dict[str, float | int | str | None]], None]:
+    number = next(at for at, other in enumerate(run.stages, 1) if other is stage)
+    return _reporter(run.emit, "recover", f"{number}/{len(run.stages)} {stage.stage}")
+
+
+def _reported(
+    run: _Run, stage: Stage, score: Callable[[Split], Scores] | None, seconds: float, history: recover.History
+) -> StageReport:
+    judge = _judge(run, score)
+    found = summary(judge()) if judge is not None else {}
+    return StageReport(stage=stage.stage, seconds=round(seconds, 3), validation=found, history=history)
 
 
 def _export(
@@ -318,7 +358,7 @@ def _announce(run: _Run, chosen: Decision) -> None:
 def _nearest(run: _Run, chosen: Decision) -> str:
     """The nearest model to a target out of reach, verified and written; its file name."""
     cut = planning.cut(run.case, chosen)
-    _verify(run, chosen, cut)
+    _verify(run, run.case, chosen, cut)
     path, loaded = export.write("keras", cut, run.out, "nearest")
     verify.reloaded(live.build(cut.config, cut.arrays), loaded, run.probes())
     run.emit(Produced(kind="model", format="keras", filename=path.name, path=path.name))

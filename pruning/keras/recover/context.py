@@ -7,14 +7,35 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 from numpy.typing import NDArray
 
 from pruning.keras.data import Samples
 from pruning.keras.evaluate import Scores
 from pruning.keras.objective import Objective
+from pruning.planning import Case
 
 History: TypeAlias = list[dict[str, float]]
 Report: TypeAlias = Callable[[int, int, str, dict[str, float | int | str | None]], None]
+
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What a repair works on: the original, as data and alive, and its arrays at full width as edited so far.
+
+    `removed`: the ids of the units that go. `train`: training inputs, None where there are none.
+    """
+
+    case: Case
+    original: keras.Model
+    removed: NDArray[np.int64]
+    arrays: Arrays
+    train: Samples | None
+    report: Report
+    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,12 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str]] = {
     "seed too large": (pruning() | {"seed": 2**32}, RANGE, "seed"),
     "seed half": (pruning() | {"seed": 0.5}, SPEC, "seed"),
     "epochs 0": (pruning() | {"recovery": [{"stage": "fine_tune", "epochs": 0}]}, RANGE, "recovery.0.epochs"),
+    "repair after training": (
+        pruning() | {"recovery": [{"stage": "fine_tune"}, {"stage": "fold"}]},
+        CONTRADICTION,
+        "",
+    ),
+    "ridge 0": (pruning() | {"recovery": [{"stage": "least_squares", "ridge": 0}]}, RANGE, "recovery.0.ridge"),
     "learning rate -1": (
         pruning() | {"recovery": [{"stage": "fine_tune", "learning_rate": -1}]},
         RANGE,

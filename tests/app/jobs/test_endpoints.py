@@ -79,8 +79,8 @@ def test_a_job_from_request_to_result(client_on_each: httpx.Client) -> None:
     ("arrays", "stages"),
     [
         (["x_train", "y_train", "x_validation", "y_validation"], ["batch_norm", "fine_tune"]),
-        (["x_train", "x_test"], ["batch_norm"]),
-        (["x_train", "y_train"], ["batch_norm"]),
+        (["x_train", "x_test"], ["least_squares"]),
+        (["x_train", "y_train"], ["least_squares"]),
         (["x_test", "y_test"], []),
         (None, []),
     ],

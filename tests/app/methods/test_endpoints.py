@@ -25,7 +25,7 @@ def test_all_are_there(methods: dict[str, dict[str, dict[str, object]]]) -> None
     }  # fmt: skip
     assert set(methods["targets"]) == {"ratio", "budget", "threshold", "manual", "plan"}
     assert set(methods["schedules"]) == {"one_shot"}
-    assert set(methods["stages"]) == {"batch_norm", "fine_tune"}
+    assert set(methods["stages"]) == {"fold", "least_squares", "batch_norm", "fine_tune"}
     assert set(methods["exports"]) == set(get_args(spec.ExportName))
 
 

@@ -11,8 +11,8 @@ from pruning.contract.spec import Spec, resolve
     ("splits", "labels", "stages"),
     [
         (["train", "validation", "test"], True, ["batch_norm", "fine_tune"]),
-        (["train", "validation"], False, ["batch_norm"]),
-        (["train", "test"], True, ["batch_norm"]),
+        (["train", "validation"], False, ["least_squares"]),
+        (["train", "test"], True, ["least_squares"]),
         (["validation", "test"], True, []),
         (["test"], False, []),
         ([], False, []),
@@ -58,3 +58,25 @@ def test_a_criterion_of_units_scores_no_single_weights() -> None:
     pruning = {"structure": "weight", "criterion": {"name": "bn_scale"}, "target": {"type": "ratio", "value": 0.5}}
     with pytest.raises(ValidationError, match=r"bn_scale scores channels.*take one of l1, l2"):
         Spec.model_validate({"pruning": pruning})
+
+
+def test_for_single_weights_auto_repairs_statistics() -> None:
+    spec = Spec.model_validate({"pruning": {"structure": "weight", "target": {"type": "ratio", "value": 0.5}}})
+    assert [stage.stage for stage in resolve(spec, ["train"], False).recovery if not isinstance(stage, str)] == [
+        "batch_norm"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("structure", "stages", "words"),
+    [
+        ("channel", ["batch_norm", "fold"], "name it before batch_norm"),
+        ("channel", ["fold", "fine_tune", "least_squares"], "name it before fine_tune"),
+        ("weight", ["fold"], "not for structure weight"),
+        ("weight", ["least_squares", "batch_norm"], "not for structure weight"),
+    ],
+)
+def test_repairs_stand_first_and_need_removed_units(structure: str, stages: list[str], words: str) -> None:
+    pruning = {"structure": structure, "target": {"type": "ratio", "value": 0.5}}
+    with pytest.raises(ValidationError, match=words):
+        Spec.model_validate({"pruning": pruning, "recovery": [{"stage": stage} for stage in stages]})

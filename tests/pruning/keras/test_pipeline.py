@@ -29,7 +29,7 @@ from pruning.contract.plan import Plan
 from pruning.contract.progress import Line, Produced, Progress
 from pruning.contract.request import InspectRequest, PruneRequest
 from pruning.contract.result import Result
-from pruning.contract.spec import Spec, Stage
+from pruning.contract.spec import REPAIRS, Spec, Stage
 from pruning.keras import pipeline, recover
 from tests.pruning.keras import small
 
@@ -92,7 +92,11 @@ def bench(tmp_path: Path, trained: Path) -> Bench:
 
 def test_every_stage_of_the_spec_has_one_implementation() -> None:
     members = Stage.__origin__.__args__  # type: ignore[attr-defined]
-    assert set(recover.STAGES) == set(members)
+    assert {*recover.REPAIRS, *recover.STAGES} == set(members)
+    assert not set(recover.REPAIRS) & set(recover.STAGES)
+    for member in members:
+        stage = member(stage=member.model_fields["stage"].annotation.__args__[0])
+        assert recover.repairs(stage) == (stage.stage in REPAIRS)
 
 
 def test_a_channel_job(bench: Bench) -> None:
@@ -182,10 +186,10 @@ def test_without_data_measures_still_come(bench: Bench) -> None:
     assert len(result.measures.after.latency_ms[0].samples) == 3
 
 
-def test_without_labels_statistics_are_what_auto_repairs(bench: Bench) -> None:
+def test_without_labels_least_squares_is_what_auto_repairs(bench: Bench) -> None:
     bench.save({name: array for name, array in small.splits().items() if name.startswith("x")})
     result = bench.prune(HALF)
-    assert [stage.stage for stage in result.stages] == ["batch_norm"]
+    assert [stage.stage for stage in result.stages] == ["least_squares"]
     assert result.recovery is None
     with pytest.raises(DatasetMismatch, match="labels"):
         bench.prune(HALF, recovery=[FINE_TUNE])
@@ -255,7 +259,48 @@ def test_out_of_reach_gives_the_floor_and_the_nearest_model(bench: Bench) -> Non
     assert body["floor"] == macs
 
 
-def test_nothing_is_announced_when_verification_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+LEAST_SQUARES = {"stage": "least_squares", "samples": 100}
+
+
+def test_repairs_edit_before_the_cut_and_are_proven(bench: Bench) -> None:
+    bare = bench.prune(HALF, recovery=[])
+    result = bench.prune(HALF, recovery=[{"stage": "fold"}, LEAST_SQUARES, {"stage": "batch_norm"}])
+    assert bench.phases() == [
+        "load", "graph", "score", "plan", "surgery", "recover", "verify", "export", "measure", "evaluate"
+    ]  # fmt: skip
+    told = [str(line.detail["what"]) for line in bench.lines if isinstance(line, Progress) and line.phase == "recover"]
+    assert list(dict.fromkeys(told)) == ["1/3 fold", "2/3 least_squares", "3/3 batch_norm"]
+    assert bare.recovery is not None
+    assert result.recovery is not None
+    # What is called pruned knows no repair; what each stage told is the sliced model's.
+    for split in ("validation", "test"):
+        first, second = getattr(bare.recovery, split), getattr(result.recovery, split)
+        assert first.loss.pruned == second.loss.pruned == first.loss.recovered
+    losses = [stage.validation["loss"] for stage in result.stages]
+    assert len(set(losses)) == 3
+    assert result.recovery.validation is not None
+    assert result.recovery.validation.loss.recovered == pytest.approx(losses[-1], rel=1e-5)
+    assert losses[1] < (bare.recovery.validation.loss.pruned if bare.recovery.validation else 0)
+    proof = result.verification
+    assert proof is not None
+    assert proof.delivered is not None
+    assert proof.delivered.has_power
+    assert proof.structure is not None
+    assert proof.structure.has_power
+    assert result.stages[1].history[0] == {"layers": 4.0, "left_alone": 0.0, "samples": 100.0}
+
+
+def test_folding_needs_no_data(bench: Bench) -> None:
+    result = bench.prune(HALF, data=False, recovery=[{"stage": "fold"}])
+    assert result.stages[0].history[0]["layers"] > 0
+    with pytest.raises(DatasetRequired, match="least_squares"):
+        bench.prune(HALF, data=False, recovery=[{"stage": "fold"}, LEAST_SQUARES])
+
+
+@pytest.mark.parametrize("recovery", [[], [LEAST_SQUARES]])
+def test_nothing_is_announced_when_verification_fails(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, recovery: Any
+) -> None:
     right = surgery.apply
 
     def wrong(archive: Any, *rest: Any) -> Any:
@@ -265,7 +310,7 @@ def test_nothing_is_announced_when_verification_fails(bench: Bench, monkeypatch:
 
     monkeypatch.setattr(surgery, "apply", wrong)
     with pytest.raises(VerificationFailed):
-        bench.prune(HALF)
+        bench.prune(HALF, recovery=recovery)
     assert bench.produced() == []
 
 
