@@ -14,7 +14,7 @@ import numpy as np
 
 def main(model_path: str, data_path: str) -> None:
     """Print what the file holds and how often it is right."""
-    model = keras.saving.load_model(model_path)
+    model = keras.saving.load_model(model_path, compile=False)
     with np.load(data_path) as data:
         accuracy = {
             split: float(np.mean(model.predict(data[f"x_{split}"], verbose=0).argmax(1) == data[f"y_{split}"]))
