@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Aggregation = Literal["mean", "max", "none"]
 Normalization = Literal["auto", "none", "mean", "max", "standard", "sum", "lamp"]
 Values = Callable[["Axis"], Floats]
+# A factor is both: the query's side of a product of two activations.
+MAKES, READS = ("producer", "factor"), ("consumer", "factor")
 
 
 def prunable(units: Units) -> list[Group]:
@@ -70,8 +72,8 @@ def read_by(
     product of two activations, those of its producers stand in. `known`: whether there is evidence on an axis.
     """
     by_role = [
-        by_group(units, [axis for axis in units.axes if axis.role == role and known(axis)], values, mean=mean)
-        for role in ("consumer", "producer")
+        by_group(units, [axis for axis in units.axes if axis.role in roles and known(axis)], values, mean=mean)
+        for roles in (READS, MAKES)
     ]
     return [(group, list((rows or others).values())) for (group, rows), (_, others) in zip(*by_role, strict=True)]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pruning.contract.criteria import FPGM
-from pruning.criteria.comparable import joined, prunable, slices
+from pruning.criteria.comparable import MAKES, joined, prunable, slices
 from pruning.criteria.evidence import Array, Evidence, Floats
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def channels(criterion: FPGM, units: Units, evidence: Evidence, _seed: int) -> d
     and its share is represented by the others. A producer counts if each unit owns equally many slices of it.
     """
     found: dict[tuple[str, str], list[Array]] = {}
-    for group, axis, here, place in slices(units, (axis for axis in units.axes if axis.role == "producer")):
+    for group, axis, here, place in slices(units, (axis for axis in units.axes if axis.role in MAKES)):
         array = evidence.weights[axis.weight]
         rows = np.moveaxis(array, axis.axis, 0).reshape(len(here), -1)[here].astype(np.float64)
         if (np.bincount(place, minlength=len(group.units)) * len(group.units) == len(place)).all():

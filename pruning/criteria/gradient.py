@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pruning.contract.criteria import OBD, SNIP, Taylor
-from pruning.criteria.comparable import by_group, joined, of_weights, prunable, read_by, slice_sums
+from pruning.criteria.comparable import MAKES, by_group, joined, of_weights, prunable, read_by, slice_sums
 from pruning.criteria.evidence import Evidence, Floats
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def snip(criterion: SNIP, units: Units, evidence: Evidence, _seed: int) -> dict[
         return slice_sums(gradients.mean * weight, axis.axis)
 
     known = _has_gradients(evidence)
-    axes = [axis for axis in units.axes if axis.role == "producer" and known(axis)]
+    axes = [axis for axis in units.axes if axis.role in MAKES and known(axis)]
     return joined(criterion, ((group, list(rows.values())) for group, rows in by_group(units, axes, sensitivity)))
 
 

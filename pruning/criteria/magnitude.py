@@ -9,7 +9,7 @@ import numpy as np
 
 from pruning.contract.base import Record
 from pruning.contract.criteria import L1, L2, Comparable, Lamp, MeanAbs
-from pruning.criteria.comparable import by_group, joined, lamp, normalize, of_weights, slice_sums
+from pruning.criteria.comparable import MAKES, by_group, joined, lamp, normalize, of_weights, slice_sums
 from pruning.criteria.evidence import Evidence, Floats
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def channels(criterion: Comparable, units: Units, evidence: Evidence, _seed: int
     slices of a producer is scored by all of them together.
     """
     norm = NORMS[type(criterion)]
-    axes = [axis for axis in units.axes if axis.role in ("producer", "factor")]
+    axes = [axis for axis in units.axes if axis.role in MAKES]
 
     def sums(axis: Axis) -> Floats:
         array = evidence.weights[axis.weight]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -202,13 +203,23 @@ def loss_without(case: Case, model: keras.Model, samples: Samples, removed: Any,
     return float(np.square(said - samples.labels[0].values).mean())
 
 
-def test_taylor_is_the_slope_of_the_loss_as_a_unit_fades() -> None:
-    model = perceptron()
+def attention() -> keras.Model:
+    inputs = keras.Input((4, 6))
+    x = L.MultiHeadAttention(3, 4, value_dim=5, name="mha")(inputs, inputs)
+    return graphs.randomized(keras.Model(inputs, L.Dense(2, name="head")(L.Flatten()(x))), 3)
+
+
+@pytest.mark.parametrize("build", [perceptron, attention])
+def test_taylor_is_the_slope_of_the_loss_as_a_unit_fades(build: Callable[[], keras.Model]) -> None:
+    model = build()
     samples = samples_for(model)
     criterion = Taylor(name="taylor", power="absolute", normalization="none", batch_size=40)
     case, found = seen(model, criterion, samples)
     scores = criteria.score(criterion, case.units, found)
-    for group in (group for group in case.units.groups if group.barrier is None):
+    prunable = [group for group in case.units.groups if group.barrier is None]
+    assert {group.structure for group in prunable} >= ({"head", "channel"} if build is attention else {"channel"})
+    assert set(scores) == {group.id for group in prunable}
+    for group in prunable:
         for place, unit in enumerate(group.units):
             after, before = (loss_without(case, model, samples, [unit], share) for share in (1e-2, -1e-2))
             assert scores[group.id][place] == pytest.approx(abs(after - before) / 2e-2, rel=2e-3, abs=1e-5)
