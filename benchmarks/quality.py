@@ -33,8 +33,8 @@ def measure(folder: Path = DATA, seeds: Sequence[int] = SEEDS, epochs: int | Non
 def _figure(
     name: str, target: dict[str, Any], epochs: int, distill: float, folder: Path, seeds: Sequence[int]
 ) -> Figure:
-    stages = [{"stage": "batch_norm"}, {"stage": "fine_tune", "epochs": epochs, "distill": distill}]
-    spec = {"pruning": target, "recovery": stages, "measures": {"latency": None}}
+    stage = {"stage": "fine_tune", "epochs": epochs, "distill": distill}
+    spec = {"pruning": target, "recovery": [stage], "measures": {"latency": None}}
     pairs = [_accuracies(spec | {"seed": seed}, folder) for seed in seeds]
     ours, originals = zip(*pairs, strict=True)
     told = ", ".join(f"seed {seed}: {value:.1f} %" for seed, value in zip(seeds, ours, strict=True))

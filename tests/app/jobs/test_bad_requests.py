@@ -30,6 +30,10 @@ def pruning(**fields: Any) -> dict[str, Any]:
     return {"pruning": {"target": TARGET, **fields}}
 
 
+def stages(*recovery: dict[str, Any]) -> dict[str, Any]:
+    return {"pruning": {"target": TARGET}, "recovery": list(recovery)}
+
+
 CHANNELS: dict[str, Any] = {"structure": "channel", "groups": [{"id": "dense_1", "width": 8, "keep": [0, 1]}]}
 
 
@@ -144,6 +148,16 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str]] = {
         CONTRADICTION,
         "",
     ),
+    "repair after statistics": (stages({"stage": "batch_norm"}, {"stage": "least_squares"}), CONTRADICTION, ""),
+    "fold of weights": (pruning(structure="weight") | {"recovery": [{"stage": "fold"}]}, SPEC, ""),
+    "fold on 0 samples": (stages({"stage": "fold", "samples": 0}), RANGE, "recovery.0.samples"),
+    "fold with a ridge": (stages({"stage": "fold", "ridge": 1.0}), SPEC, "recovery.0.ridge"),
+    "least squares on half a sample": (stages({"stage": "least_squares", "samples": 0.5}), SPEC, "recovery.0.samples"),
+    "least squares without data": (stages({"stage": "fold"}, {"stage": "least_squares"}), NEEDS, ""),
+    "distil all and more": (stages({"stage": "fine_tune", "distill": 1.5}), RANGE, "recovery.0.distill"),
+    "temperature 0": (stages({"stage": "fine_tune", "temperature": 0}), RANGE, "recovery.0.temperature"),
+    "a stage of no list": (pruning() | {"recovery": {"stage": "fold"}}, SPEC, "recovery"),
+    "a stage without name": (stages({"samples": 5}), SPEC, "recovery.0"),
     "ridge 0": (pruning() | {"recovery": [{"stage": "least_squares", "ridge": 0}]}, RANGE, "recovery.0.ridge"),
     "learning rate -1": (
         pruning() | {"recovery": [{"stage": "fine_tune", "learning_rate": -1}]},
