@@ -160,7 +160,53 @@ def _nested(draw: Draw, pool: list[Any]) -> Any:
     return keras.Model(inner, pooled[-1])(x)
 
 
+def _attention(draw: Draw, pool: list[Any]) -> Any:
+    query, value = _pick(draw, pool), _pick(draw, pool)
+    layer = L.MultiHeadAttention(
+        draw(st.integers(1, 3)),
+        draw(st.integers(1, 4)),
+        value_dim=draw(st.sampled_from([None, 2, 3])),
+        use_bias=draw(st.booleans()),
+        use_gate=draw(st.booleans()),
+        output_shape=draw(st.sampled_from([None, 4])),
+        attention_axes=draw(st.sampled_from([None, 1, 2])),
+    )
+    return layer(query, value)
+
+
+def _grouped_attention(draw: Draw, pool: list[Any]) -> Any:
+    x = _pick(draw, pool)
+    _, h, w, c = x.shape
+    few, times = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    rows = L.Reshape((h * w, c))(x)
+    rows = L.GroupQueryAttention(draw(st.integers(1, 3)), few * times, few, use_gate=draw(st.booleans()))(rows, rows)
+    return L.Reshape((h, w, c))(rows)
+
+
+def _mixing_norm(draw: Draw, pool: list[Any]) -> Any:
+    x = _pick(draw, pool)
+    groups = [g for g in (1, 2, 3, -1) if x.shape[-1] % g == 0]
+    kinds = [
+        L.LayerNormalization(axis=draw(st.sampled_from([-1, [1, 2, 3]])), scale=draw(st.booleans())),
+        L.RMSNormalization(),
+        L.UnitNormalization(),
+        L.GroupNormalization(draw(st.sampled_from(groups)), center=draw(st.booleans())),
+    ]
+    return draw(st.sampled_from(kinds))(x)
+
+
+def _product(draw: Draw, pool: list[Any]) -> Any:
+    x = _pick(draw, pool)
+    other = L.Dense(x.shape[-1])(_pooled(draw, _pick(draw, pool)))
+    likeness = L.Dot(axes=-1, normalize=draw(st.booleans()))([_pooled(draw, x), other])
+    return L.Multiply()([x, L.Reshape((1, 1, x.shape[-1]))(L.Dense(x.shape[-1], "sigmoid")(likeness))])
+
+
 _STEPS = [
+    _attention,
+    _grouped_attention,
+    _mixing_norm,
+    _product,
     _conv,
     _conv,
     _depthwise,

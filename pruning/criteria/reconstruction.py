@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pruning.contract.criteria import OBS
-from pruning.criteria.comparable import joined, prunable, slices
+from pruning.criteria.comparable import READS, joined, prunable, slices
 from pruning.criteria.evidence import Array, Evidence, Floats, Inputs
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def channels(criterion: OBS, units: Units, evidence: Evidence, _seed: int) -> di
 
 def _is_read(axis: Axis, evidence: Evidence) -> bool:
     inputs = evidence.inputs.get(axis.weight)
-    return axis.role == "consumer" and inputs is not None and axis.axis in inputs.axes
+    return axis.role in READS and inputs is not None and axis.axis in inputs.axes
 
 
 @dataclass(frozen=True)

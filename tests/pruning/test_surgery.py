@@ -43,7 +43,8 @@ def test_pruned_equals_masked(name: str) -> None:
 def test_random_graphs(data: st.DataObject) -> None:
     with equivalence.double():
         model = random_graphs.model(data.draw)
-    found, _ = equivalence.Proof(equivalence.archived(model), model).differences()
+    normalized_axes: NormalizedAxes = data.draw(st.sampled_from(["keep", "prune"]))
+    found, _ = equivalence.Proof(equivalence.archived(model), model).differences(normalized_axes=normalized_axes)
     assert found < TOLERANCE
 
 
@@ -55,7 +56,8 @@ def test_random_graphs(data: st.DataObject) -> None:
 def test_many_random_graphs(data: st.DataObject) -> None:
     with equivalence.double():
         model = random_graphs.model(data.draw)
-    found, _ = equivalence.Proof(equivalence.archived(model), model).differences()
+    normalized_axes: NormalizedAxes = data.draw(st.sampled_from(["keep", "prune"]))
+    found, _ = equivalence.Proof(equivalence.archived(model), model).differences(normalized_axes=normalized_axes)
     assert found < TOLERANCE
 
 

@@ -56,6 +56,15 @@ def dry(folder: Path, spec: dict[str, Any]) -> Result:
     return pruning.prune(folder / "m.keras", {"pruning": spec, "dry_run": True})
 
 
+def predicted_of(result: Result) -> tuple[int, int, int]:
+    return result.measures.after.parameters, result.measures.after.macs, result.measures.after.size_bytes
+
+
+def predicted(folder: Path, spec: dict[str, Any]) -> tuple[int, int, int]:
+    """What a dry run says of the job, to the digit."""
+    return predicted_of(dry(folder, spec))
+
+
 def rows(result: Result) -> dict[str, LayerReport]:
     return {row.name: row for row in result.layers}
 
@@ -90,6 +99,7 @@ def test_heads_go_and_the_model_computes_what_the_others_did(tmp_path: Path) -> 
     assert result.verification.structure is not None
     assert result.verification.structure.has_power
     assert result.measures.after.parameters == pruned.count_params()
+    assert predicted(tmp_path, spec) == predicted_of(result)
     assert widths(result)["attention"] == (4, 2)
     assert widths(result)["grouped"] == (6, 2)
     pruned.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -100,7 +110,9 @@ def test_heads_go_and_the_model_computes_what_the_others_did(tmp_path: Path) -> 
 
 def test_key_and_value_dimensions_go_and_the_scores_stay(tmp_path: Path) -> None:
     model = transformer()
-    result, keep = run(tmp_path, model, {"target": {"type": "ratio", "value": 0.5}, "scope": "layer"})
+    spec = {"target": {"type": "ratio", "value": 0.5}, "scope": "layer"}
+    result, keep = run(tmp_path, model, spec)
+    assert predicted(tmp_path, spec) == predicted_of(result)
     pruned = keras.saving.load_model(tmp_path / "out" / "pruned.keras", compile=False)
     attention, grouped = pruned.get_layer("attention"), pruned.get_layer("grouped")
     assert (attention.num_heads, attention.key_dim, attention.value_dim) == (4, 3, 2)
@@ -229,3 +241,17 @@ def test_heads_that_must_stay_are_named(tmp_path: Path) -> None:
     keras.Model([inputs, mask], x).save(tmp_path / "m.keras")
     with pytest.raises(NothingToPrune, match="'attention': meets an axis whose size cannot change"):
         dry(tmp_path, {"structure": "head", "target": {"type": "ratio", "value": 0.5}})
+
+
+@pytest.mark.parametrize("structure", ["channel", "head"])
+@pytest.mark.parametrize("name", ["fpgm", "taylor", "obd", "snip", "wanda", "flap", "obs", "activation_mean", "lamp"])
+def test_criteria_with_evidence_score_what_an_attention_has(saved: Path, name: str, structure: str) -> None:
+    x, y = tokens(48)
+    spec = {"structure": structure, "criterion": {"name": name}, "target": {"type": "ratio", "value": 0.4}}
+    data = {"x_train": x, "y_train": y, "x_validation": x[:8], "y_validation": y[:8]}
+    result = pruning.prune(saved / "m.keras", {"pruning": spec, "dry_run": True}, data)
+    assert result.plan is not None
+    lost_by = {group.id: group.width - len(group.keep) for group in result.plan.groups}
+    assert sum(lost_by.values()) > 0
+    unscored = {row.name for row in result.layers if "nothing to score" in (row.kept_because or "")}
+    assert not unscored
