@@ -5,28 +5,23 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pruning.measures import elements
-from pruning.rules.trace import Extent, left
+from pruning.rules.trace import size
 
 if TYPE_CHECKING:
     from pruning.graph import Graph
     from pruning.units import Units
 
 _ITEM_BYTES = 4
-_NONE = np.empty(0, dtype=np.int64)
 
 
-def peak_bytes(graph: Graph, units: Units, removed: NDArray[np.int64] = _NONE) -> int:
+def peak_bytes(graph: Graph, units: Units) -> int:
     """Bytes of all weights plus the largest sum of activations alive at once, for one sample in float32.
 
     A tensor lives from the op that makes it to the last op that reads it; ops run in the graph's order and write into
     memory of their own. Free dimensions count as 1. Scratch memory of kernels is not counted.
     """
-    gone = units.gone(removed)
-    sizes = [_ITEM_BYTES * prod(_size(extent, gone) for extent in value[1:]) for value in units.tensors]
+    sizes = [_ITEM_BYTES * prod(size(extent) or 1 for extent in value[1:]) for value in units.tensors]
     last = {tensor: at for at, op in enumerate(graph.ops) for tensor in op.inputs}
     last |= dict.fromkeys(graph.outputs, len(graph.ops))
     alive = {tensor: sizes[tensor] for tensor in graph.inputs}
@@ -35,10 +30,5 @@ def peak_bytes(graph: Graph, units: Units, removed: NDArray[np.int64] = _NONE) -
         alive |= {tensor: sizes[tensor] for tensor in op.outputs}
         peak = max(peak, sum(alive.values()))
         alive = {tensor: size for tensor, size in alive.items() if last.get(tensor, at) > at}
-    counts = elements(units, removed)
+    counts = elements(units)
     return peak + sum(units.dtypes[path].itemsize * count for path, count in counts.items())
-
-
-def _size(extent: Extent, gone: NDArray[np.bool_]) -> int:
-    known = left(extent, gone)
-    return 1 if known is None else known

@@ -187,11 +187,11 @@ def finish(
     return matched
 
 
-def give_back(session: Session, kind: Kind[Row], id: str, token: str, reason: str = "the worker is stopping") -> bool:
+def give_back(session: Session, kind: Kind[Row], id: str, token: str) -> bool:
     """Put the row back without counting the attempt; a job that was to be cancelled is cancelled instead."""
     table = kind.table
     mine = table.token == token
-    detail = {"detail": reason}
+    detail = {"detail": "the worker is stopping"}
     uncounted = {"attempts": table.attempts - 1}
     if kind is JOBS and _move(
         session, kind, "give_back", id, "cancelled", [mine, table.cancel_requested.is_(True)], {}, detail=detail

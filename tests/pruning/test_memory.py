@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from pruning import graph as graphs
-from pruning import memory
+from pruning import memory, surgery
 from pruning import units as unit_finder
+from pruning.archive import Archive
 
 
 def entry(class_name: str, name: str, inbound: list[str], **config: Any) -> dict[str, Any]:
@@ -64,5 +65,6 @@ def test_removed_units_need_none() -> None:
     """With 4 of 10 coupled units left: 12 numbers alive, weights 16 + 16 + 8."""
     graph = graphs.build(CONFIG)
     units = unit_finder.find(graph, ARRAYS)
-    gone = units.widths["a"][4:]
-    assert memory.peak_bytes(graph, units, gone) == 4 * (12 + 40)
+    left = surgery.apply(Archive(CONFIG, {}, ARRAYS, {}), graph, units, units.widths["a"][4:])
+    graph = graphs.build(left.config)
+    assert memory.peak_bytes(graph, unit_finder.find(graph, left.arrays)) == 4 * (12 + 40)
