@@ -124,6 +124,7 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str]] = {
     "manual says nothing": (target(type="manual"), SPEC, "pruning"),
     "round_to 0": (pruning(constraints={"round_to": 0}), RANGE, "pruning.constraints.round_to"),
     "min_units a text": (pruning(constraints={"min_units": "all"}), SPEC, "pruning.constraints.min_units"),
+    "axes of no kind": (pruning(constraints={"normalized_axes": "some"}), SPEC, "pruning.constraints.normalized_axes"),
     "max_ratio 2": (pruning(constraints={"max_ratio": 2}), RANGE, "pruning.constraints.max_ratio"),
     "layer not there": (rules(nowhere={"skip": True}), LAYER, "pruning.layers.nowhere"),
     "pattern without match": (rules(**{"conv*": {"skip": True}}), LAYER, "pruning.layers.conv*"),

@@ -176,6 +176,17 @@ def test_plans_that_do_not_fit_are_refused(
         pruning.prune(model, {"pruning": wanted, "dry_run": True})
 
 
+def test_a_plan_that_prunes_normalized_axes_needs_them_prunable(models: Callable[[str], Path], tmp_path: Path) -> None:
+    prunable = {"constraints": {"normalized_axes": "prune"}}
+    wanted = {"target": {"type": "ratio", "value": 0.3}, **prunable}
+    plan = prune(models("head"), wanted, tmp_path / "first")
+    assert prune(models("head"), by_plan(plan) | prunable, tmp_path / "second") == plan
+    first, second = ((tmp_path / run / "pruned.keras").read_bytes() for run in ("first", "second"))
+    assert first == second
+    with pytest.raises(ContradictorySpec):
+        prune(models("head"), by_plan(plan), tmp_path / "third")
+
+
 def test_no_criterion_is_asked_where_a_plan_has_chosen(model: Path) -> None:
     """bn_scale has nothing to score `last` by; a plan prunes it all the same, and no reason is made up."""
     plan = {"structure": "channel", "groups": [{"id": "last", "width": 12, "keep": list(range(6))}]}
