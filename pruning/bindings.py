@@ -190,7 +190,7 @@ def _claims(units: Units, match: Match) -> list[tuple[Group, Claim]]:
 
 def _indexed(match: Match, ids: Ids) -> tuple[Ids, Ids]:
     """(ids of the units that the rule removes, ids that it names as staying); -1 is a place without a unit."""
-    remove, keep = match.rule.remove or [], match.rule.keep or []
+    remove, keep = match.rule.indices, match.rule.keep or []
     if beyond := [index for index in (*remove, *keep) if index >= len(ids)]:
         raise TargetOutOfRange(
             f"layers: {match.key!r} names index {beyond[0]}, but layer {match.layer!r} has {len(ids)} units (from 0)"

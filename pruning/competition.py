@@ -32,6 +32,15 @@ Ids: TypeAlias = NDArray[np.int64]
 FileBytes: TypeAlias = Callable[[Ids], int]
 
 
+def least(total: int, fits: Callable[[int], bool]) -> int:
+    """The smallest n of 0 ... total with `fits(n)`, which holds for `total` and for all n above one that fits."""
+    low, high = 0, total
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle + 1, high)
+    return low
+
+
 class Competition(ABC):
     """Buckets with their scores in ascending order, and of which kind each is (see `isomorphism`).
 
@@ -63,6 +72,16 @@ class Competition(ABC):
     def allowed(self, wanted: Counts) -> Counts:
         """The state nearest below `wanted` that holds the constraints."""
         return self.limits.allowed(wanted)
+
+    @property
+    def most(self) -> int:
+        """How many units may go at most."""
+        return int(self.limits.removable.sum())
+
+    def within(self, wanted: int) -> Counts:
+        """The state in which most go, but no more than `wanted` in all."""
+        total = self.order.total
+        return self.after(least(total + 1, lambda n: n > total or int(self.after(n).sum()) > wanted) - 1)
 
     @abstractmethod
     def cost(self, measure: Measure, counts: Counts) -> Counts:

@@ -51,6 +51,16 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Model:
+    """One call of a model: the whole one, or one inside it. `location`: where its entry lies in the config JSON."""
+
+    name: str
+    location: tuple[str | int, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Graph:
     """Ops in an order in which they can run. `shapes`: what the config records for each tensor, None where nothing.
 
@@ -64,6 +74,7 @@ class Graph:
     shapes: tuple[Shape | None, ...]
     mentions: tuple[tuple[tuple[str | int, ...], int], ...] = field(repr=False)
     unknown_dimensions: tuple[str, ...] = ()
+    models: tuple[Model, ...] = field(default=(), repr=False)
 
 
 def build(config: Config) -> Graph:
@@ -88,6 +99,7 @@ def build(config: Config) -> Graph:
         shapes=tuple(builder.shapes),
         mentions=tuple(builder.mentions),
         unknown_dimensions=tuple(builder.unknown),
+        models=tuple(builder.models),
     )
 
 
@@ -101,6 +113,25 @@ def check_names(graph: Graph, names: Mapping[str, str]) -> None:
         own = layer.name == expected or layer.name.endswith("/" + expected)
         if found is not None and not (own and (found == expected or layer.name.endswith(found))):
             raise UnreadableFile(f"the weights at {layer.path!r} belong to {found!r}, the config has {layer.name!r}")
+
+
+def paths(entry: Config) -> list[str]:
+    """Where each layer of a model's entry lies in the weights file, below the model's own place; empty for none.
+
+    Keras counts classes in `model.layers`, without operations and without Sequential's input.
+    """
+    used: dict[str, int] = {}
+    found = []
+    for layer in entry["config"]["layers"]:
+        path = ""
+        if not nodes.is_operation(layer) and not (
+            entry["class_name"] == "Sequential" and layer["class_name"] == "InputLayer"
+        ):
+            path = snake_case(_CLASS_OF.get(layer["class_name"], layer["class_name"]))
+            used[path] = used.get(path, -1) + 1
+            path = f"{path}_{used[path]}" if used[path] else path
+        found.append(path)
+    return found
 
 
 def snake_case(name: str) -> str:
@@ -133,6 +164,7 @@ class _Builder:
         self.shapes: list[Shape | None] = []
         self.mentions: list[tuple[tuple[str | int, ...], int]] = []
         self.unknown: list[str] = []
+        self.models: list[Model] = []
 
     def tensor(self, shape: Shape | None = None) -> int:
         self.shapes.append(shape)
@@ -142,23 +174,17 @@ class _Builder:
         """Run through a model's layers; `given`: the tensors of its call, None for the whole model."""
         places = self.places(entry, place)
         if entry["class_name"] == "Sequential":
-            return self.sequential(entry, place, places, given)
-        return self.functional(entry, places, given)
+            inputs, outputs = self.sequential(entry, place, places, given)
+        else:
+            inputs, outputs = self.functional(entry, places, given)
+        self.models.append(Model(place.name, place.location, tuple(inputs), tuple(outputs)))
+        return inputs, outputs
 
     def places(self, entry: Config, place: _Place) -> list[_Place]:
-        """Where each layer lies. Keras counts classes in `model.layers`, without operations and Sequential's input."""
-        used: dict[str, int] = {}
+        """Where each layer lies."""
         places = []
-        for index, layer in enumerate(entry["config"]["layers"]):
-            name = layer["config"]["name"]
-            path = ""
-            if not nodes.is_operation(layer) and not (
-                entry["class_name"] == "Sequential" and layer["class_name"] == "InputLayer"
-            ):
-                path = snake_case(_CLASS_OF.get(layer["class_name"], layer["class_name"]))
-                used[path] = used.get(path, -1) + 1
-                path = f"{path}_{used[path]}" if used[path] else path
-            found = place.layer(name, path, index)
+        for index, (layer, path) in enumerate(zip(entry["config"]["layers"], paths(entry), strict=True)):
+            found = place.layer(layer["config"]["name"], path, index)
             found = _Place(found.name, found.path if path else "", found.location)
             places.append(found)
             if not nodes.is_model(layer):

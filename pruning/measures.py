@@ -5,7 +5,7 @@ MACs are multiply-accumulates for one sample. Bytes of arrays are those of their
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -165,6 +165,45 @@ def layers(
         )
 
     return [row(layer) for layer in units.layers]
+
+
+def layers_left(
+    units: Units, arrays: Arrays, gone: Collection[str], macs_after: Mapping[str, int], kept_because: Mapping[str, str]
+) -> list[LayerReport]:
+    """One row per layer of the original, those in `gone` as removed; `arrays`: delivered ones by their first paths.
+
+    `kept_because`: reasons by layer name.
+    """
+    before, macs_before = elements(units), macs(units)
+
+    def row(layer: LayerEntry) -> LayerReport:
+        removed, width = layer.name in gone, units.widths.get(layer.name)
+        wide = None if width is None else len(width)
+        size = sum(before[path] for path in layer.weights)
+        held = 0 if removed else sum(int(np.count_nonzero(arrays[path])) for path in layer.weights)
+        return LayerReport(
+            name=layer.name,
+            class_name=layer.class_name,
+            width_before=wide,
+            width_after=0 if removed and wide else wide,
+            parameters_before=size,
+            parameters_after=0 if removed else size,
+            macs_before=macs_before.get(layer.name, 0),
+            macs_after=macs_after.get(layer.name, 0),
+            sparsity=(size - held) / size if size and not removed else 0.0,
+            kept_because=None if removed else kept_because.get(layer.name),
+            removed=removed,
+        )
+
+    return [row(layer) for layer in units.layers]
+
+
+def removed_with(units: Units, gone: Collection[str]) -> Removed:
+    """`removed` for whole layers: all their weights."""
+    sizes = elements(units)
+    return _removed(
+        units, {path: sizes[path] for entry in units.layers if entry.name in gone for path in entry.weights}
+    )
 
 
 def barriers(units: Units) -> dict[str, str]:

@@ -18,7 +18,7 @@ from pruning.contract.errors import ContradictorySpec, SecateurError, Verificati
 from pruning.contract.plan import GroupPlan, KeepMap, KeptArray, Plan
 from pruning.graph import Graph
 from pruning.hdf5 import Arrays
-from pruning.rules.trace import Ids, Structure, left
+from pruning.rules.trace import Ids, Structure, Trace, left
 from pruning.units import Units
 
 
@@ -59,18 +59,26 @@ def check(result: Archive, units: Units, removed: npt.ArrayLike) -> None:
     for entry in units.layers:
         if entry.name in resized and (loose := set(entry.weights) - bound):
             raise VerificationFailed(f"layer {entry.name!r} is resized but no rule binds its arrays {sorted(loose)}")
+    found = reread(result, units)
+    for cost, now in zip(units.costs, found.costs, strict=True):
+        predicted = cost.multiplier * prod(left(ids, gone) or 0 for ids in cost.axes)
+        if predicted != now.multiplier * prod(len(ids) for ids in now.axes):
+            raise VerificationFailed(f"layer {cost.layer!r} should cost {predicted} MACs, its arrays cost other")
+
+
+def reread(result: Archive, units: Units) -> Trace:
+    """The notes of all rules on what surgery left. Raises `VerificationFailed` where a layer does not fit."""
     try:
-        found, _ = unit_finder.traced(graphs.build(result.config), result.arrays)
+        graph = graphs.build(result.config)
+        graphs.check_names(graph, result.names)
+        found, _ = unit_finder.traced(graph, result.arrays)
     except SecateurError as error:
         raise VerificationFailed(f"what is left of the model does not fit together: {error.detail}") from error
     known = {barrier.layer for barrier in units.barriers if barrier.code == "misread"}
     for barrier in found.barriers:
         if barrier.code == "misread" and barrier.layer not in known:
             raise VerificationFailed(f"what is left of layer {barrier.layer!r} does not fit together: {barrier.detail}")
-    for cost, now in zip(units.costs, found.costs, strict=True):
-        predicted = cost.multiplier * prod(left(ids, gone) or 0 for ids in cost.axes)
-        if predicted != now.multiplier * prod(len(ids) for ids in now.axes):
-            raise VerificationFailed(f"layer {cost.layer!r} should cost {predicted} MACs, its arrays cost other")
+    return found
 
 
 def mask(arrays: Mapping[str, npt.NDArray[Any]], units: Units, removed: npt.ArrayLike) -> Arrays:
@@ -223,7 +231,7 @@ def _edit(value: Any, edits: Iterable[tuple[tuple[str | int, ...], Any]]) -> Any
         if len(location) > 1:
             below.setdefault(location[0], []).append((location[1:], new))
         elif location[0] == "build_config":
-            copy = _without_build_config(copy)
+            copy = without_build_config(copy)
         else:
             copy[location[0]] = new
     for key, inner in below.items():
@@ -231,12 +239,12 @@ def _edit(value: Any, edits: Iterable[tuple[tuple[str | int, ...], Any]]) -> Any
     return copy
 
 
-def _without_build_config(entry: Mapping[str, Any]) -> dict[str, Any]:
+def without_build_config(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A layer's entry, and those of the layers it wraps, without the shapes they were built with."""
     kept = {key: value for key, value in entry.items() if key != "build_config"}
     if isinstance(config := entry.get("config"), dict):
         wrapped = {
-            key: _without_build_config(value)
+            key: without_build_config(value)
             for key, value in config.items()
             if isinstance(value, dict) and "build_config" in value
         }

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.competition import Competition, Floats
+from pruning.competition import Competition, Floats, least
 from pruning.contract.base import Record
 from pruning.contract.errors import InfeasibleTarget, NothingToPrune
 from pruning.contract.plan import Plan
@@ -34,15 +34,6 @@ def meet(target: Target, race: Competition) -> Plan:
     return race.plan(_TARGETS[type(target)](target, race))
 
 
-def least(total: int, fits: Callable[[int], bool]) -> int:
-    """The smallest n of 0 ... total with `fits(n)`, which holds for `total` and for all n above one that fits."""
-    low, high = 0, total
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if fits(middle) else (middle + 1, high)
-    return low
-
-
 def _refuse_idle(race: Competition) -> None:
     """Refuse where no unit may go, whatever the target; what `layers` decided is something to prune."""
     if race.decided:
@@ -61,10 +52,8 @@ def _ratio(target: RatioTarget, race: Competition) -> Counts:
         counts = race.allowed(shares(target.value, race.sizes))
         reachable = bool((shares(target.value, race.sizes, "floor") <= race.limits.removable).all())
     else:
-        total, most = race.order.total, int(race.limits.removable.sum())
-        wanted = min(share(target.value, total), most)
-        counts = race.after(least(total + 1, lambda n: n > total or int(race.after(n).sum()) > wanted) - 1)
-        reachable = share(target.value, total, "floor") <= most
+        counts = race.within(min(share(target.value, race.order.total), race.most))
+        reachable = share(target.value, race.order.total, "floor") <= race.most
     if not reachable:
         floor = float(counts.sum() / race.sizes.sum())
         detail = f"min_units and max_ratio let a share of {floor:.4g} go under scope {race.scope}, not {target.value}"

@@ -188,7 +188,7 @@ def traced(
     values: list[Value | None] = [None] * len(graph.shapes)
     for tensor in graph.inputs:
         values[tensor] = graph.shapes[tensor]
-    for op in graph.ops:
+    for trace.at, op in enumerate(graph.ops):
         trace.op = op
         for tensor, value in zip(op.outputs, _call(op, graph, values, trace), strict=True):
             values[tensor] = value

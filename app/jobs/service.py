@@ -220,11 +220,11 @@ def _check_model(spec: Spec, model: Model) -> None:
 
 def _check_indices(key: str, rule: LayerRule, width: int) -> None:
     """`width`: that of the widest layer that the key matches; of a pattern's layers the engine binds some alone."""
-    beyond = sorted(index for index in (*(rule.remove or ()), *(rule.keep or ())) if index >= width)
+    beyond = sorted(index for index in (*rule.indices, *(rule.keep or ())) if index >= width)
     if beyond:
         detail = f"{key!r} names index {beyond[0]}, which is beyond its {width} units: 0 to {width - 1}"
         raise TargetOutOfRange(detail, errors=[_at(key, "target_out_of_range", detail)])
-    if len(set(rule.remove or ())) >= width > 0:
+    if len(set(rule.indices)) >= width > 0:
         detail = f"{key!r} removes all {width} units"
         raise ContradictorySpec(detail, errors=[_at(key, "contradictory_spec", detail)])
 

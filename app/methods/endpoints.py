@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.http.problems import declared
 from app.jobs.schemas import JobCreate
-from pruning.contract import criteria, spec
+from pruning.contract import criteria, names, spec
 
 router = APIRouter(prefix="/v1/methods", tags=["methods"])
 
@@ -48,8 +48,8 @@ def catalogue() -> dict[str, Any]:
         "schedules": _members(spec.Schedule, "name"),
         "stages": _members(spec.Stage, "stage"),
         "exports": {name: {"type": "object", "properties": {}} for name in get_args(spec.ExportName)},
-        "losses": list(get_args(spec.LossName)),
-        "metrics": list(get_args(spec.MetricName)),
+        "losses": list(get_args(names.LossName)),
+        "metrics": list(get_args(names.MetricName)),
         "job": JobCreate.model_json_schema(),
     }
 

@@ -187,7 +187,7 @@ def layers(reports: Sequence[LayerReport]) -> list[Row]:
             _moved(layer.parameters_before, layer.parameters_after),
             _moved(layer.macs_before, layer.macs_after),
             share(layer.sparsity),
-            layer.kept_because or "",
+            "removed with its block" if layer.removed else layer.kept_because or "",
         )
         for layer in reports
         if layer.parameters_before or layer.width_before
@@ -255,4 +255,5 @@ def places(errors: Sequence[Mapping[str, str]]) -> list[Row]:
 def plan(plan: Plan) -> list[Row]:
     """(what, full width, what stays) of a plan."""
     groups: list[Row] = [(group.id, number(group.width), number(len(group.keep))) for group in plan.groups]
-    return groups + [(mask.weight, "x".join(map(str, mask.shape)), number(mask.kept)) for mask in plan.masks]
+    masks: list[Row] = [(mask.weight, "x".join(map(str, mask.shape)), number(mask.kept)) for mask in plan.masks]
+    return [*groups, *masks, *((block, "whole block", "nothing") for block in plan.layers)]

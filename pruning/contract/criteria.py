@@ -12,35 +12,38 @@ from pydantic import Field
 
 from pruning.contract.base import MOST, Choice
 
-Need = Literal["weights", "activations", "covariance", "feature_maps", "gradients"]
+Need = Literal["weights", "activations", "covariance", "feature_maps", "gradients", "loss"]
 
 
 class Method(Choice):
     """What holds for every criterion unless it says otherwise: it sees the weights alone and scores units.
 
-    `needs`: the evidence it has to see; all but weights need training inputs, gradients their labels too.
-    `of_weights`: whether it also scores single weights.
+    `needs`: the evidence it has to see; all but weights need training inputs, gradients and the loss their labels too.
+    `of_units`, `of_weights`, `of_blocks`: whether it scores units such as channels, single weights, whole blocks.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"weights"})
+    of_units: ClassVar[bool] = True
     of_weights: ClassVar[bool] = False
+    of_blocks: ClassVar[bool] = False
 
     @property
     def needs_samples(self) -> bool:
         """Whether it looks at training inputs."""
-        return self.needs != {"weights"}
+        return bool(self.needs - {"weights"})
 
     @property
     def needs_labels(self) -> bool:
         """Whether it looks at their labels too."""
-        return "gradients" in self.needs
+        return bool(self.needs & {"gradients", "loss"})
 
 
 class Comparable(Method):
     """What every criterion but `random` takes.
 
-    `aggregation` joins what the layers of a coupled unit say of it; `normalization` makes the scores of different
-    groups comparable before they compete under scope `global`. `auto` is `none` for weights, else `mean`.
+    `aggregation` joins what the layers of a coupled unit, or of a block, say of it; `normalization` makes the scores of
+    different groups comparable before they compete under scope `global`; blocks are one group. `auto` is `none` for
+    weights and blocks, else `mean`.
     """
 
     aggregation: Literal["mean", "max", "none"] = "mean"
@@ -52,6 +55,7 @@ class L1(Comparable):
 
     name: Literal["l1"]
     of_weights: ClassVar[bool] = True
+    of_blocks: ClassVar[bool] = True
 
 
 class L2(Comparable):
@@ -59,6 +63,7 @@ class L2(Comparable):
 
     name: Literal["l2"]
     of_weights: ClassVar[bool] = True
+    of_blocks: ClassVar[bool] = True
 
 
 class MeanAbs(Comparable):
@@ -66,12 +71,14 @@ class MeanAbs(Comparable):
 
     name: Literal["mean_abs"]
     of_weights: ClassVar[bool] = True
+    of_blocks: ClassVar[bool] = True
 
 
 class BatchNormScale(Comparable):
     """Absolute scale (gamma) of the normalisation that follows a unit (Liu et al. 2017, arXiv:1708.06519)."""
 
     name: Literal["bn_scale"]
+    of_blocks: ClassVar[bool] = True
 
 
 class FPGM(Comparable):
@@ -184,6 +191,31 @@ class Random(Method):
 
     name: Literal["random"]
     of_weights: ClassVar[bool] = True
+    of_blocks: ClassVar[bool] = True
+
+
+class OfBlocks(Method):
+    """What only whole blocks can be scored by: how the model fares without each, on so many training samples."""
+
+    of_units: ClassVar[bool] = False
+    of_blocks: ClassVar[bool] = True
+
+    samples: Annotated[int, Field(ge=1, le=MOST)] = 256
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
+
+
+class BlockInfluence(OfBlocks):
+    """1 - the mean cosine similarity of what enters a block and what leaves it (Men et al. 2024, arXiv:2403.03853)."""
+
+    name: Literal["block_influence"]
+    needs: ClassVar[frozenset[Need]] = frozenset({"activations"})
+
+
+class LossChange(OfBlocks):
+    """How much the loss rises when a block is left out, one at a time; it needs labels."""
+
+    name: Literal["loss_change"]
+    needs: ClassVar[frozenset[Need]] = frozenset({"loss"})
 
 
 Criterion = Annotated[
@@ -202,13 +234,15 @@ Criterion = Annotated[
     | Taylor
     | OBD
     | SNIP
+    | BlockInfluence
+    | LossChange
     | Random,
     Field(discriminator="name"),
 ]
 
 
-def weight_criteria() -> list[str]:
-    """The names of the criteria that score single weights."""
+def criteria(scored: Literal["of_units", "of_weights", "of_blocks"]) -> list[str]:
+    """The names of the criteria that score this."""
     (members, *_) = get_args(Criterion)
-    fitting = [member for member in get_args(members) if member.of_weights]
+    fitting = [member for member in get_args(members) if getattr(member, scored)]
     return [get_args(member.model_fields["name"].annotation)[0] for member in fitting]

@@ -11,7 +11,7 @@ from pruning.contract.errors import ContradictorySpec, FieldError, InvalidSpec, 
 
 _RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
 # Fields whose value is a union: Pydantic puts the label of the branch that it tried behind their name.
-_UNIONS = {"criterion", "target", "schedule", "recovery", "value"}
+_UNIONS = {"criterion", "target", "schedule", "recovery", "value", "remove"}
 _SHOWN = 3
 
 

@@ -49,8 +49,26 @@ class BarrierInfo(Record):
     detail: str
 
 
+class BlockInfo(Record):
+    """What structure layer can take as a whole: `id` is its last layer's name, and what rules of `layers` call it.
+
+    `layers` go with it, with their `parameters`; `macs` are those of its calls. `inside`: the block around it.
+    """
+
+    id: str
+    kind: Literal["branch", "chain"]
+    layers: list[str]
+    parameters: int
+    macs: int
+    inside: str | None
+
+
 class Inspection(Record):
-    """A model's description; `macs` for one sample; `unknown_dimensions` count as 1 there."""
+    """A model's description; `macs` for one sample; `unknown_dimensions` count as 1 there.
+
+    `floor`: the least that structure channel can reach, `layer_floor`: that structure layer can. `kept_blocks`: what
+    looks like a block and stays, with the reason.
+    """
 
     keras_version: str
     inputs: list[Tensor]
@@ -63,3 +81,6 @@ class Inspection(Record):
     compiled: dict[str, Any] | None
     unknown_dimensions: list[str] = []
     floor: dict[str, float] = {}
+    blocks: list[BlockInfo] = []
+    kept_blocks: list[BarrierInfo] = []
+    layer_floor: dict[str, float] = {}

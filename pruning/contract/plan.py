@@ -33,11 +33,14 @@ class Plan(Choice):
     """What stays of the model. `groups` for structures that are cut out, `masks` for weights that become zero.
 
     Groups and weights that are not listed stay as they are.
+
+    `layers`: the ids of blocks that go as a whole, those inside other ones too.
     """
 
-    structure: Literal["channel", "head", "weight"]
+    structure: Literal["channel", "head", "weight", "layer"]
     groups: list[GroupPlan] = []
     masks: list[MaskPlan] = []
+    layers: list[str] = []
 
 
 class KeptArray(Record):

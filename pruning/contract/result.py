@@ -99,7 +99,10 @@ class StageReport(Record):
 
 
 class LayerReport(Record):
-    """One layer before and after; `kept_because` says why nothing of it could be removed."""
+    """One layer before and after; `kept_because` says why nothing of it could be removed.
+
+    `removed`: the whole layer went, with a block; its width is 0 then, if it has one.
+    """
 
     name: str
     class_name: str
@@ -111,6 +114,7 @@ class LayerReport(Record):
     macs_after: int
     sparsity: float
     kept_because: str | None = None
+    removed: bool = False
 
 
 class Check(Record):

@@ -13,11 +13,13 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from pruning.contract.base import MOST, Choice
-from pruning.contract.criteria import L2, Criterion, weight_criteria
+from pruning.contract.criteria import L2, Criterion
 from pruning.contract.dataset import Split
+from pruning.contract.names import LossName, MetricName
 from pruning.contract.plan import Index, Plan
+from pruning.contract.structures import misfit
 
-Structure = Literal["channel", "head", "weight"]
+Structure = Literal["channel", "head", "weight", "layer"]
 Scope = Literal["global", "layer", "isomorphic"]
 Measure = Literal["macs", "parameters", "size_bytes"]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -117,7 +119,10 @@ Schedule = Annotated[OneShot, Field(discriminator="name")]
 
 
 class Constraints(Choice):
-    """What holds for every group: widths in multiples of `round_to`, at least `min_units`, `max_ratio` gone at most."""
+    """What holds for every group: widths in multiples of `round_to`, at least `min_units`, `max_ratio` gone at most.
+
+    Of structure layer `max_ratio` is the share of the blocks that may go.
+    """
 
     round_to: Annotated[int, Field(ge=1, le=1024)] = 1
     min_units: Annotated[int, Field(ge=1, le=MOST)] = 1
@@ -127,11 +132,14 @@ class Constraints(Choice):
 
 
 class LayerRule(Choice):
-    """What the user says of one layer or pattern; it binds whatever the target says."""
+    """What the user says of one layer or pattern; it binds whatever the target says.
+
+    `remove`: indices of units or, for structure layer, true: the blocks of this id go.
+    """
 
     skip: bool = False
     ratio: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
-    remove: list[Index] | None = None
+    remove: list[Index] | bool | None = None
     keep: list[Index] | None = None
 
     @model_validator(mode="after")
@@ -142,9 +150,18 @@ class LayerRule(Choice):
             raise contradiction("skip leaves the layer as it is; ratio, remove and keep change it: give one of them")
         if self.ratio is not None and (self.remove is not None or self.keep is not None):
             raise contradiction("ratio lets the criterion choose, remove and keep choose by index: give one of them")
-        if both := sorted(set(self.remove or ()) & set(self.keep or ())):
+        if self.remove is False:
+            raise PydanticCustomError("remove_false", "remove: false says nothing: give indices, true, or leave it out")
+        if self.remove is True and self.keep is not None:
+            raise contradiction("remove: true takes a whole block, keep leaves units of it: give one of them")
+        if both := sorted(set(self.indices) & set(self.keep or ())):
             raise contradiction(f"remove and keep both name {both}")
         return self
+
+    @property
+    def indices(self) -> list[int]:
+        """The indices that `remove` names."""
+        return self.remove if isinstance(self.remove, list) else []
 
 
 class Pruning(Choice):
@@ -179,13 +196,9 @@ class Pruning(Choice):
         return self
 
     @model_validator(mode="after")
-    def criterion_scores_the_structure(self) -> Self:
-        if self.structure == "weight" and not self.criterion.of_weights:
-            detail = (
-                f"criterion {self.criterion.name} scores channels, not single weights: take one of "
-                f"{', '.join(weight_criteria())}, or structure channel"
-            )
-            raise PydanticCustomError("criterion_of_units", "{detail}", {"detail": detail})
+    def fits_the_structure(self) -> Self:
+        if (detail := misfit(self)) is not None:
+            raise PydanticCustomError("other_structure", "{detail}", {"detail": detail})
         return self
 
     @property
@@ -261,45 +274,6 @@ REPAIRED = ("channel", "head")
 
 
 # --- evaluation, measures, exports, limits -----------------------------------------------------------------------
-
-LossName = Literal[
-    "sparse_categorical_crossentropy",
-    "categorical_crossentropy",
-    "binary_crossentropy",
-    "mean_squared_error",
-    "mean_absolute_error",
-    "mean_squared_logarithmic_error",
-    "mean_absolute_percentage_error",
-    "huber",
-    "log_cosh",
-    "poisson",
-    "kl_divergence",
-    "hinge",
-    "squared_hinge",
-    "categorical_hinge",
-    "cosine_similarity",
-    "mse",
-    "mae",
-]
-MetricName = Literal[
-    "accuracy",
-    "sparse_categorical_accuracy",
-    "categorical_accuracy",
-    "binary_accuracy",
-    "sparse_top_k_categorical_accuracy",
-    "top_k_categorical_accuracy",
-    "mean_squared_error",
-    "mean_absolute_error",
-    "mean_absolute_percentage_error",
-    "mean_squared_logarithmic_error",
-    "root_mean_squared_error",
-    "cosine_similarity",
-    "auc",
-    "precision",
-    "recall",
-    "mse",
-    "mae",
-]
 
 
 class Evaluation(Choice):
@@ -380,7 +354,7 @@ def resolve(spec: Spec, splits: Collection[Split], has_labels: bool) -> Spec:
 def _spelled_out(pruning: Pruning) -> Pruning:
     if getattr(pruning.criterion, "normalization", None) != "auto":
         return pruning
-    normalization = "none" if pruning.structure == "weight" else "mean"
+    normalization = "none" if pruning.structure in ("weight", "layer") else "mean"
     criterion = pruning.criterion.model_copy(update={"normalization": normalization})
     return pruning.model_copy(update={"criterion": criterion})
 

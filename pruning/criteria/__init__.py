@@ -1,7 +1,7 @@
 """Evidence -> a score per unit, higher is kept. One file per kind of evidence; the tables below are the registry.
 
 Keys are the spec's classes. To add a criterion: its class in `contract/criteria.py`, its function in a file here, its
-line in `CHANNEL` and, if it scores single weights, in `WEIGHT`.
+line in `CHANNEL`, in `WEIGHT` if it scores single weights, in `BLOCK` if it scores whole blocks.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from pruning.criteria import (
     normalization_scale,
     reconstruction,
     uniform,
+    whole,
 )
 from pruning.criteria.evidence import Evidence, Floats, Gradients, Inputs
 
 if TYPE_CHECKING:
+    from pruning.blocks import Blocks
     from pruning.units import Units
 
 CHANNEL: dict[type[Record], Callable[[Any, Units, Evidence, int], dict[str, Floats]]] = {
@@ -55,6 +57,15 @@ WEIGHT: dict[type[Record], Callable[[Any, str, Evidence, int], Floats]] = {
     spec.SNIP: gradient.snip_weights,
     spec.Random: uniform.weights,
 }
+BLOCK: dict[type[Record], Callable[[Any, Units, Blocks, Evidence, int], dict[str, float]]] = {
+    spec.L1: whole.magnitudes,
+    spec.L2: whole.magnitudes,
+    spec.MeanAbs: whole.magnitudes,
+    spec.BatchNormScale: whole.scales,
+    spec.BlockInfluence: whole.seen,
+    spec.LossChange: whole.seen,
+    spec.Random: whole.chance,
+}
 
 
 def needs(criterion: Criterion) -> frozenset[Need]:
@@ -81,4 +92,26 @@ def score_weights(criterion: Criterion, paths: Iterable[str], evidence: Evidence
     return {path: score_one(criterion, path, evidence, seed) for path in paths if all(path in found for found in seen)}
 
 
-__all__ = ["CHANNEL", "WEIGHT", "Evidence", "Gradients", "Inputs", "needs", "score", "score_weights"]
+def score_blocks(
+    criterion: Criterion,
+    units: Units,
+    blocks: Blocks,
+    evidence: Evidence,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Scores of the blocks by id; finite. A block that the criterion finds no evidence for is left out: it stays."""
+    return BLOCK[type(criterion)](criterion, units, blocks, evidence, seed)
+
+
+__all__ = [
+    "BLOCK",
+    "CHANNEL",
+    "WEIGHT",
+    "Evidence",
+    "Gradients",
+    "Inputs",
+    "needs",
+    "score",
+    "score_blocks",
+    "score_weights",
+]

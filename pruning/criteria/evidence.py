@@ -64,8 +64,12 @@ class Gradients:
 
 @dataclass(frozen=True)
 class Evidence:
-    """`weights`: all arrays by path. `inputs`, `gradients`: by the path of the kernel or array they are about."""
+    """`weights`: all arrays by path. `inputs`, `gradients`: by the path of the kernel or array they are about.
+
+    `blocks`: one number for each block, by its id.
+    """
 
     weights: Arrays
     inputs: Mapping[str, Inputs] = field(default_factory=dict)
     gradients: Mapping[str, Gradients] = field(default_factory=dict)
+    blocks: Mapping[str, float] = field(default_factory=dict)

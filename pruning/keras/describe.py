@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from pruning import archive as archives
-from pruning import measures, surgery
-from pruning.contract.inspection import BarrierInfo, GroupInfo, Inspection, LayerInfo, Tensor
+from pruning import block_selection, measures, rewiring, surgery
+from pruning.blocks import Block
+from pruning.contract.inspection import BarrierInfo, BlockInfo, GroupInfo, Inspection, LayerInfo, Tensor
 from pruning.keras.data import Port
 from pruning.planning import Case
 from pruning.units import only
@@ -52,6 +53,9 @@ def inspection(case: Case, inputs: list[Port], outputs: list[Port]) -> Inspectio
         compiled=compiled(case.archive.config),
         unknown_dimensions=list(case.graph.unknown_dimensions),
         floor=floor(case),
+        blocks=[_block(case, block, elements) for block in case.blocks.found],
+        kept_blocks=[BarrierInfo(layer=b.layer, code=b.code, detail=b.detail) for b in case.blocks.barriers],
+        layer_floor=layer_floor(case),
     )
 
 
@@ -66,6 +70,31 @@ def floor(case: Case) -> dict[str, float]:
         "parameters": float(measures.parameters(units, removed)),
         "size_bytes": float(archives.size_bytes(left)),
     }
+
+
+def layer_floor(case: Case) -> dict[str, float]:
+    """The least that structure layer without constraints reaches: every block gone that can go with the others."""
+    gone = block_selection.most(case.blocks)
+    lost, elements = case.blocks.lost(gone), measures.elements(case.units)
+    return {
+        "macs": float(sum(case.blocks.macs(case.units, gone).values())),
+        "parameters": float(
+            sum(elements[path] for entry in case.units.layers if entry.name not in lost for path in entry.weights)
+        ),
+        "size_bytes": float(archives.size_bytes(rewiring.apply(case.archive, case.blocks, gone))),
+    }
+
+
+def _block(case: Case, block: Block, elements: Mapping[str, int]) -> BlockInfo:
+    weights = {entry.name: entry.weights for entry in case.units.layers}
+    return BlockInfo(
+        id=block.id,
+        kind=block.kind,
+        layers=list(block.layers),
+        parameters=sum(elements[path] for name in block.layers for path in weights.get(name, ())),
+        macs=sum(measures.macs(case.units).values()) - sum(case.blocks.macs(case.units, [block]).values()),
+        inside=block.inside,
+    )
 
 
 def compiled(config: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -36,15 +36,16 @@ def _observed(found: str | None, values: NDArray[Any]) -> str | None:
     return "softmax" if several and np.allclose(values.sum(axis=-1), 1, atol=1e-2) else "probabilities"
 
 
-def linear(config: dict[str, Any], graph: Graph) -> dict[str, Any]:
+def linear(config: dict[str, Any], graph: Graph, like: Graph | None = None) -> dict[str, Any]:
     """The config with the saturating activations of the outputs taken off: small differences are not squeezed away.
 
-    A layer that is called more than once keeps its activation. `graph`: of this config.
+    A layer that is called more than once keeps its activation. `graph`: of this config; `like`: of the original, where
+    calls may be more.
     """
     changed = copy.deepcopy(config)
     for tensor in graph.outputs:
         op = _last(graph, tensor)
-        if op is None or _activation(op) not in _SATURATING or sum(o.location == op.location for o in graph.ops) > 1:
+        if op is None or _activation(op) not in _SATURATING or _calls(op, graph) > 1 or _calls(op, like or graph) > 1:
             continue
         entry: Any = changed
         for key in op.location:
@@ -55,6 +56,10 @@ def linear(config: dict[str, Any], graph: Graph) -> dict[str, Any]:
         else:
             entry["config"]["activation"] = "linear"
     return changed
+
+
+def _calls(op: Op, graph: Graph) -> int:
+    return sum(other.name == op.name for other in graph.ops)
 
 
 def _last(graph: Graph, tensor: int) -> Op | None:

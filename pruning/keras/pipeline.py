@@ -12,8 +12,9 @@ from typing import TypeAlias
 import keras
 
 from pruning import archive as archives
-from pruning import measures, planning
+from pruning import planning
 from pruning.archive import Archive
+from pruning.contract.criteria import OfBlocks
 from pruning.contract.dataset import DatasetDescription, Split
 from pruning.contract.errors import DatasetMismatch, DatasetRequired, InfeasibleTarget
 from pruning.contract.inspection import Inspection
@@ -30,7 +31,20 @@ from pruning.contract.result import (
 )
 from pruning.contract.spec import Spec, Stage, needs_data, reads_data, resolve
 from pruning.criteria import Evidence
-from pruning.keras import collect, data, describe, export, heads, live, measure, probe, recover, report, verify
+from pruning.keras import (
+    collect,
+    collect_blocks,
+    data,
+    describe,
+    export,
+    heads,
+    live,
+    measure,
+    probe,
+    recover,
+    report,
+    verify,
+)
 from pruning.keras import load as loading
 from pruning.keras import objective as objectives
 from pruning.keras.data import Samples
@@ -106,7 +120,7 @@ def prune(request: PruneRequest, emit: Emit) -> Result:
     return Result(
         measures=measured,
         removed=planning.removed(run.case, chosen),
-        layers=measures.layers(run.case.units, trained.arrays, chosen.removed, chosen.reasons),
+        layers=planning.layers(run.case, chosen, trained),
         recovery=recovery,
         stages=stages,
         verification=proof,
@@ -197,11 +211,14 @@ def _refuse_missing(spec: Spec, description: DatasetDescription | None) -> None:
 
 def _evidence(run: _Run) -> Evidence:
     """What the criterion needs to see; the weights alone where a plan has decided."""
+    criterion = run.spec.pruning.criterion
     if not run.spec.pruning.needs_samples:
         return Evidence(run.case.archive.arrays)
     report = _reporter(run.emit, "score", "evidence")
     train = run.splits.get("train")
-    return collect.evidence(run.case, run.spec.pruning.criterion, train, run.objective, run.spec.seed, report)
+    if isinstance(criterion, OfBlocks):
+        return collect_blocks.evidence(run.case, criterion, run.original, train, run.objective, run.spec.seed, report)
+    return collect.evidence(run.case, criterion, train, run.objective, run.spec.seed, report)
 
 
 def _verify(run: _Run, edited: Case, chosen: Decision, cut: Archive) -> Verification:
@@ -211,8 +228,8 @@ def _verify(run: _Run, edited: Case, chosen: Decision, cut: Archive) -> Verifica
         verify.unchanged(edited.archive.arrays, cut.arrays, chosen.masks)
         return Verification(passed=True, zeros_held=verify.zeros_held(cut.arrays, chosen.masks))
     tried = [*probes, *probe.probes(run.original, edited.vocabularies, None, run.spec.seed)][:2]
-    structure = verify.structure(edited, chosen.removed, tried, run.spec.seed)
-    values = verify.delivered(edited, cut, chosen.removed, probes)
+    structure = verify.structure(edited, chosen.removed, tried, run.spec.seed, chosen.blocks)
+    values = verify.delivered(edited, cut, chosen.removed, probes, chosen.blocks)
     return Verification(passed=True, structure=structure, delivered=values)
 
 

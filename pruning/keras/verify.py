@@ -7,7 +7,9 @@ before any training), and the written file against the model in memory. None may
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import keras
@@ -15,49 +17,49 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pruning import surgery
+from pruning import graph as graphs
+from pruning import rewiring, surgery
 from pruning.archive import Archive, replace_arrays
+from pruning.blocks import Block
 from pruning.contract.errors import VerificationFailed
 from pruning.contract.result import Check
-from pruning.keras import heads, live, masked
+from pruning.keras import bypass, heads, live, masked
 from pruning.keras.probe import Probe
 from pruning.planning import Case
 from pruning.units import Units
 
 Array: TypeAlias = NDArray[Any]
+Outputs: TypeAlias = Callable[[Probe], list[Array]]
 STRUCTURE, SINGLE, VALUES, HALF, RELOADED = 1e-9, 1e-6, 1e-4, 1e-2, 1e-5
 _POWER = 100
 _FEW = 2
 _SHORT = {"float16", "bfloat16"}
 
 
-def structure(case: Case, removed: Array, probes: Sequence[Probe], seed: int = 0) -> Check:
+def structure(
+    case: Case, removed: Array, probes: Sequence[Probe], seed: int = 0, blocks: Sequence[Block] = ()
+) -> Check:
     """Masked original against sliced model, both with the same redrawn weights, in float64, on the first probes.
 
     The surgery itself runs again, on the redrawn arrays: a wrong index in it cannot hide behind small, equal or dead
     weights. Probes are tried until one has power; one on which redrawn weights overflow proves nothing and is passed
-    over. Raises `VerificationFailed`.
+    over. Raises `VerificationFailed`. `blocks`: what went as a whole instead of units.
     """
-    archive, units = case.archive, case.units
-    drawn = replace_arrays(archive, redraw(archive.arrays, units, seed))
-    cut = surgery.apply(drawn, case.graph, units, removed)
-    masked_arrays = surgery.mask(drawn.arrays, units, removed)
+    archive = case.archive
+    drawn = replace_arrays(archive, redraw(archive.arrays, case.units, seed))
+    if blocks:
+        cut = rewiring.apply(drawn, case.blocks, blocks)
+    else:
+        cut = surgery.apply(drawn, case.graph, case.units, removed)
     tolerance = SINGLE if live.holds_single(archive.config) else STRUCTURE
-    # Surgery leaves every layer where it stands, so that one graph serves both configs.
-    whole_config, cut_config = (
-        live.computing_in(heads.linear(config, case.graph), "float64") for config in (archive.config, cut.config)
-    )
-    whole = live.build(whole_config, drawn.arrays)
-    sliced = live.build(cut_config, cut.arrays)
+    whole = live.build(live.computing_in(heads.linear(archive.config, case.graph), "float64"), drawn.arrays)
+    sliced = live.build(live.computing_in(_linear(case, cut), "float64"), cut.arrays)
+    original, expecting = _references(replace(case, archive=drawn), removed, blocks, whole, tolerance)
     last = None
     for probe in probes:
         inputs = [_double(array[:_FEW]) for array in probe]
-        live.assign(whole, drawn.arrays)
-        before = outputs(whole, inputs)
-        live.assign(whole, masked_arrays)
-        with masked.without(whole, units, removed):
-            expected = outputs(whole, inputs)
-        if not _finite(expected):
+        before = original(inputs)
+        if not _finite(expected := expecting(inputs)):
             continue
         last = _checked("structure", expected, outputs(sliced, inputs), tolerance, before)
         if last.has_power:
@@ -67,7 +69,7 @@ def structure(case: Case, removed: Array, probes: Sequence[Probe], seed: int = 0
     return last
 
 
-def delivered(case: Case, cut: Archive, removed: Array, probes: Sequence[Probe]) -> Check:
+def delivered(case: Case, cut: Archive, removed: Array, probes: Sequence[Probe], blocks: Sequence[Block] = ()) -> Check:
     """Masked original against sliced model with the real weights, on outputs before their last softmax or sigmoid.
 
     `cut`: what was sliced, before any training. Raises `VerificationFailed`.
@@ -75,15 +77,14 @@ def delivered(case: Case, cut: Archive, removed: Array, probes: Sequence[Probe])
     archive = case.archive
     whole = live.build(heads.linear(archive.config, case.graph), archive.arrays)
     tolerance = HALF if live.computes_in(whole, _SHORT) else VALUES
-    sliced = live.build(heads.linear(cut.config, case.graph), cut.arrays)
-    unmasked = [outputs(whole, probe) for probe in probes]
-    live.assign(whole, surgery.mask(archive.arrays, case.units, removed))
-    with masked.without(whole, case.units, removed):
-        checks = [
-            _checked("values", outputs(whole, probe), outputs(sliced, probe), tolerance, before)
-            for probe, before in zip(probes, unmasked, strict=True)
-            if _finite(before)
-        ]
+    sliced = live.build(_linear(case, cut), cut.arrays)
+    original, expecting = _references(case, removed, blocks, whole, tolerance)
+    unmasked = [original(probe) for probe in probes]
+    checks = [
+        _checked("values", expecting(probe), outputs(sliced, probe), tolerance, before)
+        for probe, before in zip(probes, unmasked, strict=True)
+        if _finite(before)
+    ]
     if not checks:
         raise VerificationFailed("values: the original's own outputs are not finite on the probe inputs")
     return Check(
@@ -91,6 +92,49 @@ def delivered(case: Case, cut: Archive, removed: Array, probes: Sequence[Probe])
         tolerance=tolerance,
         has_power=any(check.has_power for check in checks),
     )
+
+
+def _linear(case: Case, cut: Archive) -> dict[str, Any]:
+    return heads.linear(cut.config, graphs.build(cut.config), case.graph)
+
+
+def _references(
+    case: Case, removed: Array, blocks: Sequence[Block], whole: keras.Model, tolerance: float
+) -> tuple[Outputs, Outputs]:
+    """The outputs of the original, and of the original with units masked or blocks bypassed. `whole`: it, alive.
+
+    The bypass runs the original call by call. Without a block to bypass it has to say what the model itself says.
+    """
+    if not blocks:
+        without = surgery.mask(case.archive.arrays, case.units, removed)
+
+        def with_units(probe: Probe) -> list[Array]:
+            live.assign(whole, case.archive.arrays)
+            return outputs(whole, probe)
+
+        def without_units(probe: Probe) -> list[Array]:
+            live.assign(whole, without)
+            with masked.without(whole, case.units, removed):
+                return outputs(whole, probe)
+
+        return with_units, without_units
+
+    def bypassed(gone: Sequence[Block]) -> Outputs:
+        run = bypass.runner(whole, case.archive.config, case.graph, gone)
+
+        def compute(probe: Probe) -> list[Any]:
+            tensors = run(probe)
+            return [tensors[tensor] for tensor in case.graph.outputs]
+
+        return lambda probe: _numbers(partial(compute, probe))
+
+    def original(probe: Probe) -> list[Array]:
+        before = outputs(whole, probe)
+        if _finite(before):
+            _checked("the original run call by call", before, bypassed(())(probe), tolerance, None)
+        return before
+
+    return original, bypassed(blocks)
 
 
 def reloaded(memory: keras.Model, file: keras.Model, probes: Sequence[Probe]) -> Check:
@@ -145,8 +189,12 @@ def outputs(model: keras.Model, inputs: Probe) -> list[Array]:
 
     Raises `VerificationFailed` where TensorFlow has no kernel for them on this machine.
     """
+    return _numbers(lambda: live.call(model, inputs))
+
+
+def _numbers(call: Callable[[], list[Any]]) -> list[Array]:
     try:
-        found = live.call(model, inputs)
+        found = call()
     except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
         raise VerificationFailed(f"the model cannot be run here: {' '.join(str(error).split())[:300]}") from error
     return [np.asarray(keras.ops.convert_to_numpy(output)).astype(np.float64) for output in found]

@@ -47,7 +47,8 @@ class Axis:
 class Cost:
     """MACs of one call for one sample: `multiplier` times the number of kept entries of each of `axes`.
 
-    `per_element`: the MACs that run through one element of `weight` (a convolution: its output positions).
+    `per_element`: the MACs that run through one element of `weight` (a convolution: its output positions). `op`: the
+    index of the call in the graph.
     """
 
     layer: str
@@ -55,6 +56,7 @@ class Cost:
     axes: tuple[Ids, ...]
     weight: str | None
     per_element: int
+    op: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,13 @@ class Mix:
 
 
 class Trace:
-    """The notes of all rules on one graph. Methods speak of the op that is being traced, `op`."""
+    """The notes of all rules on one graph. Methods speak of the op that is being traced, `op`, the graph's `at`-th."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], normalized_axes: NormalizedAxes = "keep") -> None:
         self.weights = shapes
         self.normalized_axes = normalized_axes
         self.op: Op
+        self.at = 0
         self.count = 0
         self.axes: dict[tuple[str, int], Axis] = {}
         self.costs: list[Cost] = []
@@ -292,7 +295,7 @@ class Trace:
         ids = tuple(extent for extent in together if isinstance(extent, np.ndarray))
         plain = prod(extent or 1 for extent in together if not isinstance(extent, np.ndarray))
         per_element = prod(size(extent) or 1 for extent in places)
-        self.costs.append(Cost(self.op.name, per_place * plain, ids, weight, per_element))
+        self.costs.append(Cost(self.op.name, per_place * plain, ids, weight, per_element, self.at))
 
     def resize(self, key: str, value: Extent | Value) -> None:
         """Config field `key` counts these ids; a layer that is called twice has one field for both calls."""

@@ -17,6 +17,7 @@ TERMS = [
     "Artifact",
     "Study",
     "Unit",
+    "Block",
     "Coupled unit",
     "Group",
     "Barrier",

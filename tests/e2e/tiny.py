@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,20 @@ import numpy as np
 from pruning.archive import Archive, write
 
 
-def model(path: Path) -> None:
-    """A dense network of 4 inputs, 16 hidden units and 3 classes, in a `.keras` file."""
+def model(path: Path, middle: Sequence[str] = ()) -> None:
+    """A dense network of 4 inputs, 16 hidden units and 3 classes, in a `.keras` file; `middle`: more of 16."""
     rng = np.random.default_rng(0)
-    shapes = {"layers/dense/vars/0": (4, 16), "layers/dense/vars/1": (16,)}
-    shapes |= {"layers/dense_1/vars/0": (16, 3), "layers/dense_1/vars/1": (3,)}
+    names = ["hidden", *middle, "classes"]
+    widths = [4, *(16 for _ in names[1:]), 3]
+    places = ["layers/dense", *(f"layers/dense_{index}" for index in range(1, len(names)))]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for place, entering, leaving in zip(places, widths[:-1], widths[1:], strict=True):
+        shapes |= {f"{place}/vars/0": (entering, leaving), f"{place}/vars/1": (leaving,)}
     config = {
         "name": "tiny",
         "layers": [
             _layer("InputLayer", {"name": "inputs", "batch_shape": [None, 4], "dtype": "float32"}),
-            _layer("Dense", {"name": "hidden", "units": 16, "activation": "relu"}),
+            *(_layer("Dense", {"name": name, "units": 16, "activation": "relu"}) for name in names[:-1]),
             _layer("Dense", {"name": "classes", "units": 3, "activation": "softmax"}),
         ],
     }
@@ -27,7 +32,7 @@ def model(path: Path) -> None:
         config={**_layer("Sequential", config), "build_config": {"input_shape": [None, 4]}},
         metadata={"keras_version": "3.15.1", "date_saved": "2026-11-24@00:00:00"},
         arrays={name: rng.normal(size=shape).astype("float32") for name, shape in shapes.items()},
-        names={"layers/dense": "hidden", "layers/dense_1": "classes"},
+        names=dict(zip(places, names, strict=True)),
     )
     write(path, archive)
 

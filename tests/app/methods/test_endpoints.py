@@ -20,8 +20,8 @@ def test_all_are_there(methods: dict[str, dict[str, dict[str, object]]]) -> None
     assert methods["structures"] == list(get_args(spec.Structure))
     assert methods["scopes"] == list(get_args(spec.Scope))
     assert set(methods["criteria"]) == {
-        "activation_mean", "apoz", "bn_scale", "flap", "fpgm", "hrank", "l1", "l2", "lamp", "mean_abs", "obd", "obs",
-        "random", "snip", "taylor", "wanda",
+        "activation_mean", "apoz", "block_influence", "bn_scale", "flap", "fpgm", "hrank", "l1", "l2", "lamp",
+        "loss_change", "mean_abs", "obd", "obs", "random", "snip", "taylor", "wanda",
     }  # fmt: skip
     assert set(methods["targets"]) == {"ratio", "budget", "threshold", "manual", "plan"}
     assert set(methods["schedules"]) == {"one_shot"}

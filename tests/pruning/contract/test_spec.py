@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from pruning.contract.dataset import Split
-from pruning.contract.spec import Spec, resolve
+from pruning.contract.spec import Pruning, Spec, resolve
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,31 @@ def test_repairs_stand_first_and_need_removed_units(structure: str, stages: list
     pruning = {"structure": structure, "target": {"type": "ratio", "value": 0.5}}
     with pytest.raises(ValidationError, match=words):
         Spec.model_validate({"pruning": pruning, "recovery": [{"stage": stage} for stage in stages]})
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"layers": {"a": {"remove": [0]}}}, "'a' counts units"),
+        ({"layers": {"a": {"ratio": 0.5}}}, "'a' counts units"),
+        ({"layers": {"a": {"keep": [1]}}}, "'a' counts units"),
+        ({"scope": "layer"}, "blocks compete under scope global"),
+        ({"constraints": {"round_to": 4}}, "give max_ratio alone"),
+        ({"constraints": {"min_units": 2}}, "give max_ratio alone"),
+        ({"criterion": {"name": "taylor"}}, "scores channels, not whole blocks: take one of l1"),
+        ({"structure": "channel", "layers": {"a": {"remove": True}}}, "which is structure layer"),
+        ({"structure": "weight", "criterion": {"name": "loss_change"}}, "scores whole blocks, not single weights"),
+        ({"structure": "head", "criterion": {"name": "block_influence"}}, "or structure layer"),
+    ],
+)
+def test_what_counts_units_says_nothing_of_whole_blocks(more: dict[str, object], words: str) -> None:
+    spec = {"structure": "layer", "target": {"type": "ratio", "value": 0.5}, **more}
+    with pytest.raises(ValidationError, match=words):
+        Pruning.model_validate(spec)
+
+
+def test_a_block_is_removed_by_true_alone() -> None:
+    rule = {"structure": "layer", "target": {"type": "manual"}, "layers": {"a": {"remove": True}}}
+    assert Pruning.model_validate(rule).layers["a"].remove is True
+    with pytest.raises(ValidationError):
+        Pruning.model_validate({**rule, "layers": {"a": {"remove": 1}}})

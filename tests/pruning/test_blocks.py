@@ -1,0 +1,144 @@
+"""Which blocks are found, by name, and that what only looks like one is not offered."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from pruning import steps
+from pruning.blocks import Block
+from pruning.contract.errors import ContradictorySpec
+from pruning.planning import Case, study
+from tests import block_models, equivalence, graphs
+
+
+@cache
+def case(name: str) -> Case:
+    return study(equivalence.archived(block_models.build(name)))
+
+
+def found(name: str) -> dict[str, Any]:
+    return {block.id: block for block in case(name).blocks.found}
+
+
+EXPECTED = {
+    "bottleneck": ["add0", "out1", "out2"],
+    "chain": ["drop", "two_prelu", "wide"],
+    "sequential": ["one", "two_norm", "three"],
+    "nested_sequential": ["tower/t1", "tower/t2", "after"],
+    "pre_norm": ["attention0_add", "dense0_add", "attention1_add", "dense1_add"],
+    "post_norm": ["attention0_norm", "dense0_norm", "attention1_norm", "dense1_norm"],
+    "shared_encoder": ["sum0", "norm#2", "norm#3", "norm#4", "norm#5", "norm#6"],
+    "two_branches": ["left1", "right1", "left2", "right2", "left3"],
+    "gates": ["inner_gate", "add", "outer_gate"],
+    "operators": ["add", "add_1"],
+    "recurrent": ["two", "three", "both"],
+    "variable_length": ["same"],
+    "u_net": [],
+    "wide_and_deep": [],
+    "two_towers": [],
+    "no_blocks": [],
+}
+
+
+@pytest.mark.parametrize("name", block_models.MODELS)
+def test_blocks_by_the_names_of_their_last_layers(name: str) -> None:
+    assert sorted(found(name)) == sorted(EXPECTED[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "id", "layers"),
+    [
+        # On a projected shortcut the sum goes and the activation stays: what enters has not passed one.
+        ("bottleneck", "add0", "a0_conv a0_bn a0_relu b0_conv b0_bn b0_relu c0_conv c0_bn add0"),
+        # On a plain one the activation goes too: what enters has passed one already.
+        ("bottleneck", "out1", "a1_conv a1_bn a1_relu b1_conv b1_bn b1_relu c1_conv c1_bn add1 out1"),
+        ("chain", "drop", "one_conv one_bn one_relu drop"),
+        ("chain", "two_prelu", "two_pad two_conv two_prelu"),
+        ("chain", "wide", "narrow wide"),
+        ("sequential", "two_norm", "two two_norm"),
+        ("pre_norm", "dense1_add", "dense1_norm up1 down1 dense1_drop dense1_add"),
+        ("post_norm", "dense1_norm", "up1 down1 dense1_drop dense1_add dense1_norm"),
+        ("gates", "outer_gate", "outer_pool outer_down outer_up outer_gate"),
+        # Of a layer that is called again elsewhere only the call goes.
+        ("shared_encoder", "norm#3", "sum1"),
+        ("recurrent", "both", "both"),
+    ],
+)
+def test_what_goes_with_a_block(name: str, id: str, layers: str) -> None:
+    assert sorted(found(name)[id].layers) == sorted(layers.split())
+
+
+def test_a_gate_inside_a_branch_goes_with_it() -> None:
+    blocks = case("gates").blocks
+    assert found("gates")["inner_gate"].inside == "add"
+    assert blocks.closed(blocks.named(["add"])) == {"add", "inner_gate"}
+    assert blocks.closed(blocks.named(["inner_gate"])) == {"inner_gate"}
+
+
+@pytest.mark.parametrize("name", [*block_models.MODELS, "nested", "nested_twice", "squeeze_excite", "token_mixer"])
+def test_one_tensor_leaves_and_both_have_one_shape(name: str) -> None:
+    """Checked from the other side, on the flat graph: no op outside reads anything else that is made inside."""
+    if name in block_models.MODELS:
+        graph, units, blocks = case(name).graph, case(name).units, case(name).blocks
+    else:
+        proof = equivalence.zoo(name)
+        here = study(proof.archive)
+        graph, units, blocks = here.graph, here.units, here.blocks
+    for block in blocks.found:
+        made = {tensor for index in block.ops for tensor in graph.ops[index].outputs}
+        outside = [op for index, op in enumerate(graph.ops) if index not in block.ops]
+        assert made & {tensor for op in outside for tensor in op.inputs} <= {block.leaves}
+        assert not made & set(graph.outputs)
+        assert block.enters not in made
+        sizes = [
+            [len(e) if hasattr(e, "__len__") else e for e in units.tensors[t]] for t in (block.enters, block.leaves)
+        ]
+        assert sizes[0] == sizes[1]
+
+
+def test_blocks_never_overlap_in_part() -> None:
+    for name in block_models.MODELS:
+        blocks: tuple[Block, ...] = case(name).blocks.found
+        for one in blocks:
+            for other in blocks:
+                assert one is other or not one.ops & other.ops or one.ops < other.ops or other.ops < one.ops
+
+
+def test_an_input_of_the_model_keeps_a_reader() -> None:
+    blocks = case("pre_norm").blocks
+    assert blocks.feasible(blocks.named(["attention0_add"]))
+    assert not blocks.feasible(blocks.named(["attention0_add", "attention1_add"]))
+    assert [barrier.code for barrier in case("two_towers").blocks.barriers] == []
+    assert case("wide_and_deep").blocks.found == ()
+
+
+def test_models_that_are_called_several_times_or_wrapped_say_so() -> None:
+    reasons = {
+        name: {barrier.code for barrier in study(equivalence.zoo(name).archive).blocks.barriers}
+        for name in ("siamese", "time_distributed")
+    }
+    assert reasons == {"siamese": {"shared_model"}, "time_distributed": {"wrapped_model"}}
+
+
+def test_macs_of_what_is_left_add_up() -> None:
+    here = case("bottleneck")
+    whole = here.blocks.macs(here.units, ())
+    left = here.blocks.macs(here.units, here.blocks.named(["out1"]))
+    gone = {layer: macs for layer, macs in whole.items() if layer not in left}
+    assert gone == {"a1_conv": 6 * 6 * 8 * 4, "b1_conv": 6 * 6 * 9 * 4 * 4, "c1_conv": 6 * 6 * 4 * 8}
+    assert all(left[layer] == whole[layer] for layer in left)
+
+
+def test_a_plan_of_another_model_is_refused() -> None:
+    with pytest.raises(ContradictorySpec, match="'out7' is not in this model"):
+        case("bottleneck").blocks.named(["out1", "out7"])
+
+
+@pytest.mark.parametrize("name", graphs.ZOO)
+def test_every_op_lies_in_one_step(name: str) -> None:
+    proof = equivalence.zoo(name)
+    (whole, *_) = steps.levels(proof.graph)
+    assert sorted(index for step in whole.steps for index in step.ops) == list(range(len(proof.graph.ops)))
