@@ -101,7 +101,8 @@ def _finite(what: str, *arrays: Array) -> None:
 
 
 def _inputs(model: keras.Model, units: Units, batches: _Batches, needed: frozenset[Need]) -> dict[str, Inputs]:
-    kernels, step = _statistics(model, units, needed)
+    with computing(batches.train):
+        kernels, step = _statistics(model, units, needed)
     sums: dict[str, _Sum] = {}
     for inputs, _ in batches:
         with computing(batches.train):

@@ -32,7 +32,7 @@ def build(config: Mapping[str, Any], arrays: Arrays) -> keras.Model:
     except Exception as error:
         raise VerificationFailed(f"Keras cannot build the model: {' '.join(str(error).split())[:300]}") from error
     assign(model, arrays)
-    return private.in_double(model)
+    return private.with_plain_scopes(private.in_double(model))
 
 
 def assign(model: keras.Model, arrays: Arrays) -> None:

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from pruning.contract.errors import SecateurError, UnreadableFile, UnsafeFile, UnsupportedFormat
-from pruning.keras import guard
+from pruning.keras import guard, private
 from pruning.keras.legacy import modernize, modernize_training
 
 Model: TypeAlias = keras.Model
@@ -44,7 +44,7 @@ def load_delivered(path: Path) -> Model:
     """A `.keras` file that this package wrote, without compiling it."""
     with _told_plainly(), _quietly():
         model: Model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    return model
+    return private.with_plain_scopes(model)
 
 
 def check_weights(model: Model) -> None:

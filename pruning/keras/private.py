@@ -7,13 +7,18 @@ is that walk.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend import name_scope
 from keras.src.saving import saving_lib
+
+_SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 
 
 class _Recorder(saving_lib.NpzIOStore):  # type: ignore[misc]
@@ -35,6 +40,15 @@ class _Recorder(saving_lib.NpzIOStore):  # type: ignore[misc]
 def layers(model: keras.Model) -> list[Any]:
     """Every layer of a model, those of nested models and inside wrappers too."""
     return list(model._flatten_layers(include_self=False))
+
+
+def with_plain_scopes(model: keras.Model) -> keras.Model:
+    """The model, with layers whose names TensorFlow's graphs do not take run under plain ones; the names stay."""
+    for layer in [model, *layers(model)]:
+        if not _SCOPE.fullmatch(layer.name):
+            plain = "layer_" + re.sub(r"[^A-Za-z0-9_]", "_", layer.name)
+            vars(layer)["_open_name_scope"] = partial(name_scope, plain, caller=layer)
+    return model
 
 
 def in_double(model: keras.Model) -> keras.Model:

@@ -5,9 +5,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pruning import planning
-from pruning.keras import live, report
+from pruning.keras import live, load, report
 from pruning.keras.evaluate import outputs_of
 from pruning.keras.private import mask_of
 from tests import graphs
@@ -30,6 +31,20 @@ def test_masks_survive_the_cast_from_half_precision() -> None:
     (output,) = outputs_of(model, [np.array([[1, 2, 0, 0]])], training=True)
     assert output.dtype == "float32"
     np.testing.assert_array_equal(mask_of(output), [[True, True, False, False]])
+
+
+@pytest.mark.parametrize("name", ["größe 1", "a b", "_under", "k", "a.b-c"])
+def test_layers_of_any_name_run_in_a_graph(name: str, tmp_path: Path) -> None:
+    inputs = keras.Input((3,))
+    inner = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name=name)], name=f"{name} model")
+    model = keras.Model(inputs, keras.layers.Dense(2)(inner(inputs)), name=f"{name} too")
+    path = tmp_path / "odd.keras"
+    model.save(path)
+    archive = planning.read(path)
+    values = np.ones((2, 3), np.float32)
+    for read in (live.build(archive.config, archive.arrays), load.load_delivered(path)):
+        assert [layer.name for layer in read.layers] == [layer.name for layer in model.layers]
+        np.testing.assert_allclose(tf.function(read)(values), model(values), rtol=1e-6)
 
 
 def test_frozen_weights_are_those_of_layers_that_the_upload_froze() -> None:
