@@ -24,7 +24,7 @@ from pruning.units import only
 from tests import equivalence, graphs
 
 TOLERANCE = 1e-9
-MEMBERS = get_args(get_args(Criterion)[0])
+MEMBERS = [member for member in get_args(get_args(Criterion)[0]) if member.of_units]
 EVERY = [member(name=get_args(member.model_fields["name"].annotation)[0]) for member in MEMBERS]
 OF_WEIGHTS = [one for one in EVERY if not one.needs_samples]
 OF_SAMPLES = [one for one in EVERY if one.needs_samples]
