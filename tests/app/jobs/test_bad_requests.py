@@ -34,6 +34,10 @@ def stages(*recovery: dict[str, Any]) -> dict[str, Any]:
     return {"pruning": {"target": TARGET}, "recovery": list(recovery)}
 
 
+def whole(**fields: Any) -> dict[str, Any]:
+    return pruning(structure="layer", **fields)
+
+
 CHANNELS: dict[str, Any] = {"structure": "channel", "groups": [{"id": "dense_1", "width": 8, "keep": [0, 1]}]}
 
 
@@ -98,6 +102,28 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str]] = {
     "unknown measure": (target(type="budget", measure="joy", at_most=1), SPEC, "pruning.target.measure"),
     "quantile 2": (target(type="threshold", value={"quantile": 2}), RANGE, "pruning.target.value.quantile"),
     "threshold a word": (target(type="threshold", value="mean"), SPEC, "pruning.target.value"),
+    "units of a block": (whole(layers={"dense_1": {"remove": [0]}}), SPEC, "pruning"),
+    "share of a block": (whole(layers={"dense_1": {"ratio": 0.5}}), SPEC, "pruning"),
+    "kept units of a block": (whole(layers={"dense_1": {"keep": [0]}}), SPEC, "pruning"),
+    "a whole block by channel": (rules(dense_1={"remove": True}), SPEC, "pruning"),
+    "remove false": (whole(layers={"dense_1": {"remove": False}}), SPEC, "pruning.layers.dense_1"),
+    "blocks under scope layer": (whole(scope="layer"), SPEC, "pruning"),
+    "blocks among kinds": (whole(scope="isomorphic"), SPEC, "pruning"),
+    "blocks in multiples": (whole(constraints={"round_to": 4}), SPEC, "pruning"),
+    "distances of blocks": (whole(criterion={"name": "fpgm"}), SPEC, "pruning"),
+    "blocks for channels": (pruning(criterion={"name": "block_influence"}), SPEC, "pruning"),
+    "block criterion without data": (whole(criterion={"name": "block_influence"}), NEEDS, ""),
+    "fold of blocks": (whole() | {"recovery": [{"stage": "fold"}]}, SPEC, ""),
+    "plan of channels for blocks": (
+        {"pruning": {"structure": "layer", "target": {"type": "plan", "plan": CHANNELS}}},
+        CONTRADICTION,
+        "pruning",
+    ),
+    "plan of numbered blocks": (
+        {"pruning": {"structure": "layer", "target": {"type": "plan", "plan": {"structure": "layer", "layers": [3]}}}},
+        SPEC,
+        "pruning.target.plan.layers.0",
+    ),
     "no plan": (target(type="plan"), SPEC, "pruning.target"),
     "plan a text": (target(type="plan", plan="all"), SPEC, "pruning.target.plan"),
     "plan without structure": (target(type="plan", plan={}), SPEC, "pruning.target.plan.structure"),
