@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pruning import graph as graphs
-from pruning import nodes
 from pruning import units as unit_finder
 from pruning.archive import Archive, without_optimizer
 from pruning.contract.errors import ContradictorySpec, SecateurError, VerificationFailed
@@ -198,7 +197,7 @@ def _factors(units: Units, gone: npt.NDArray[np.bool_]) -> dict[str, float]:
 
 
 def _resized(config: Mapping[str, Any], graph: Graph, units: Units, gone: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """The config with new widths and shapes; what does not change is shared with the old one."""
+    """The config with new widths and shapes, without the shapes that layers were built with."""
     edits: list[tuple[tuple[str | int, ...], Any]] = []
     for resize in units.resizes:
         if isinstance(resize.value, tuple):
@@ -207,31 +206,38 @@ def _resized(config: Mapping[str, Any], graph: Graph, units: Units, gone: npt.ND
             edits.append((resize.location, left(resize.value, gone)))
     for location, tensor in graph.mentions:
         edits.append((location, [left(extent, gone) for extent in units.tensors[tensor]]))
-    places = (*(layer.location for layer in graph.layers), *_models(config))
-    edits += [((*location, "build_config"), None) for location in places]
-    edited = _edit(config, edits)
+    edits += _cut_constants(config, units, gone)
+    edited = _edit(without_build_config(config), edits)
     assert isinstance(edited, dict)
     return edited
 
 
-def _models(config: Mapping[str, Any], location: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """Where the model and its nested models stand in the config."""
-    found = [location]
-    for index, entry in enumerate(config["config"]["layers"]):
-        if nodes.is_model(entry):
-            found += _models(entry, (*location, "config", "layers", index))
-    return found
+def _cut_constants(
+    config: Mapping[str, Any], units: Units, gone: npt.NDArray[np.bool_]
+) -> list[tuple[tuple[str | int, ...], Any]]:
+    """The arrays in the config without the numbers of removed units, by the places where they stand."""
+    cut: dict[tuple[str | int, ...], Any] = {}
+    for constant in units.constants:
+        if (dead := gone[constant.ids]).any():
+            value = cut.get(constant.location, at(config, constant.location))
+            cut[constant.location] = np.compress(~dead, np.asarray(value), constant.axis).tolist()
+    return list(cut.items())
+
+
+def at(config: Any, location: Iterable[str | int]) -> Any:
+    """What stands at a place of the config."""
+    for key in location:
+        config = config[key]
+    return config
 
 
 def _edit(value: Any, edits: Iterable[tuple[tuple[str | int, ...], Any]]) -> Any:
-    """A copy of nested dicts and lists with the values at some locations replaced, `build_config` left out."""
+    """A copy of nested dicts and lists with the values at some locations replaced."""
     below: dict[str | int, list[tuple[tuple[str | int, ...], Any]]] = {}
     copy: Any = dict(value) if isinstance(value, Mapping) else list(value)
     for location, new in edits:
         if len(location) > 1:
             below.setdefault(location[0], []).append((location[1:], new))
-        elif location[0] == "build_config":
-            copy = without_build_config(copy)
         else:
             copy[location[0]] = new
     for key, inner in below.items():
@@ -239,14 +245,8 @@ def _edit(value: Any, edits: Iterable[tuple[tuple[str | int, ...], Any]]) -> Any
     return copy
 
 
-def without_build_config(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer's entry, and those of the layers it wraps, without the shapes they were built with."""
-    kept = {key: value for key, value in entry.items() if key != "build_config"}
-    if isinstance(config := entry.get("config"), dict):
-        wrapped = {
-            key: without_build_config(value)
-            for key, value in config.items()
-            if isinstance(value, dict) and "build_config" in value
-        }
-        kept["config"] = config | wrapped if wrapped else config
-    return kept
+def without_build_config(value: Any) -> Any:
+    """A config without what it says of the shapes that layers, also wrapped ones and cells, were built with."""
+    if isinstance(value, Mapping):
+        return {key: without_build_config(item) for key, item in value.items() if key != "build_config"}
+    return [without_build_config(item) for item in value] if isinstance(value, list) else value

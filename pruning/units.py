@@ -17,6 +17,7 @@ from pruning.rules.trace import (
     FIXED,
     Axis,
     Barrier,
+    Constant,
     Cost,
     Ids,
     Mix,
@@ -31,7 +32,20 @@ from pruning.rules.trace import (
 )
 from pruning.tally import Tally
 
-__all__ = ["Axis", "Barrier", "Cost", "Group", "LayerEntry", "Rescale", "Resize", "Role", "Units", "find", "only"]
+__all__ = [
+    "Axis",
+    "Barrier",
+    "Constant",
+    "Cost",
+    "Group",
+    "LayerEntry",
+    "Rescale",
+    "Resize",
+    "Role",
+    "Units",
+    "find",
+    "only",
+]
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,7 @@ class Units:
     dtypes: dict[str, np.dtype[Any]]
     layers: tuple[LayerEntry, ...]
     resizes: tuple[Resize, ...]
+    constants: tuple[Constant, ...]
     scales: frozenset[str]
     tensors: tuple[Value, ...]
     vocabularies: dict[int, int]
@@ -164,6 +179,7 @@ def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: 
         sizes=sizes,
         dtypes={path: arrays[path].dtype for path in sizes},
         layers=_entries(graph, sizes, tensors),
+        constants=tuple(replace(constant, ids=final(constant.ids)) for constant in trace.constants.values()),
         resizes=tuple(replace(resize, value=final(resize.value)) for resize in trace.resizes.values()),
         scales=frozenset(trace.scales),
         tensors=tuple(final(value) for value in tensors),
@@ -205,6 +221,8 @@ def _call(op: Op, graph: Graph, values: list[Value | None], trace: Trace) -> lis
     rule = rule_of(op)
     if rule is None:
         return _stop(op, known, recorded, trace, "unknown_layer", f"{op.class_name} is a layer that no rule knows")
+    if _is_quantized(op.config.get("dtype")):
+        return _stop(op, known, recorded, trace, "quantized", "its weights are quantized, with scales of their own")
     if len(known) < len(inputs):
         return _stop(op, known, recorded, trace, "unknown_shape", "the shape of what enters is not known")
     before = trace.count
@@ -223,6 +241,13 @@ def _call(op: Op, graph: Graph, values: list[Value | None], trace: Trace) -> lis
     if len(outputs) < len(recorded):
         return _stop(op, [*known, *outputs], recorded, trace, "unused_output", "has more outputs than its rule knows")
     return outputs[: len(recorded)]
+
+
+def _is_quantized(policy: Any) -> bool:
+    """Whether a dtype policy, such as `int8_from_float32`, is one of weights that are quantized."""
+    if isinstance(policy, Mapping):
+        return policy.get("class_name") not in ("DTypePolicy", "FloatDTypePolicy")
+    return isinstance(policy, str) and "_from_" in policy
 
 
 def _stop(

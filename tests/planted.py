@@ -14,7 +14,7 @@ from unittest.mock import patch
 import numpy as np
 
 from pruning import rules
-from pruning.rules import attention, convolution, merge, recurrent, reshaping
+from pruning.rules import arithmetic, attention, convolution, embedding, merge, recurrent, reshaping
 from pruning.rules import trace as trace_notes
 from pruning.rules.trace import Trace, Value
 
@@ -192,7 +192,7 @@ def _no_pin(code: str) -> Iterator[None]:
 
 
 _plant("Softmax: lets units pass", lambda: _no_pin("mixes_channels"))
-_plant("AdaptiveAveragePooling2D: an unknown layer lets units pass", lambda: _no_pin("unknown_layer"))
+_plant("RandomInvert: an unknown layer lets units pass", lambda: _no_pin("unknown_layer"))
 _plant("Conv2D: a model's output may shrink", lambda: _no_pin("model_output"))
 _plant("Add: what meets an input may shrink", lambda: _no_pin("fixed_axis"))
 
@@ -285,4 +285,42 @@ for _name in ("LayerNormalization", "RMSNormalization", "GroupNormalization"):
         _plant(f"{_name}: a vector is {_change}", lambda n=_name, c=_change: _bent_bind(n, -1, c))
         UNDER_PRUNE.add(f"{_name}: a vector is {_change}")
 _plant("GroupNormalization: groups are not tied", lambda: _bent_tie("GroupNormalization", None))
-_plant("Multiply: a constant lets units pass", lambda: _no_pin("fixed_axis"))
+
+
+_HUB = {
+    "PositionEmbedding": "layers.modeling.position_embedding",
+    "TokenAndPositionEmbedding": "layers.modeling.token_and_position_embedding",
+    "ViTPatchingAndEmbedding": "models.vit.vit_layers",
+}
+for _name, _module in _HUB.items():
+    _key = (f"keras_hub.src.{_module}", _name)
+    _plant(f"{_name}: output ids one off", lambda k=_key: _bent_rule(k, _rolled_output))
+for _name in ("TransformerEncoder", "TransformerDecoder"):
+    for _axis in (-1, -2):
+        _plant(f"{_name}: array axis {_axis} one off", lambda n=_name, a=_axis: _bent_bind(n, a, "rolled"))
+for _name in ("TransformerEncoder", "TransformerDecoder", "TokenAndPositionEmbedding", "RNN"):
+    _plant(f"{_name}: config is not resized", lambda n=_name: _no_resize(n))
+_plant("TransformerEncoder: lets the hidden width pass", lambda: _no_pin("heads"))
+for _name in ("RNN", "ReversibleEmbedding", "Bidirectional", "AdaptiveAveragePooling2D", "AdaptiveMaxPooling2D"):
+    _plant(f"{_name}: all output ids one off", lambda n=_name: _bent_rule(("layers", n), _rolled_output))
+for _name in ("Einsum", "Glu", "Take"):
+    _plant(f"{_name}: output ids of the operation one off", lambda n=_name: _bent_rule(("ops", n), _rolled_output))
+_plant("RNN: gates side by side", lambda: _replaced(recurrent, "columns", np.repeat))
+_plant("ReversibleEmbedding: what it reads is not masked", lambda: _replaced(embedding, "reads", lambda *_: None))
+
+
+@contextmanager
+def _constant(change: Callable[[Any], Any]) -> Iterator[None]:
+    counts = arithmetic.counts
+
+    def bent(where: Any, axis: int, ids: Any, trace: Trace) -> None:
+        if (changed := change(ids)) is not None:
+            counts(where, axis, changed, trace)
+
+    with patch.object(arithmetic, "counts", bent):
+        yield
+
+
+for _name in ("Rescaling", "Multiply"):
+    _plant(f"{_name}: a constant's numbers one off", lambda: _constant(_off_by_one))
+    _plant(f"{_name}: a constant keeps its numbers", lambda: _constant(lambda _: None))

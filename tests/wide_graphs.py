@@ -261,6 +261,7 @@ def two_slices() -> keras.Model:
 def constants() -> keras.Model:
     x = inputs = keras.Input((6, 6, 3))
     x = _conv(x, 4) * ops.convert_to_tensor([1.0, 2.0, 3.0, 4.0])
+    x = _conv(x, 7) + ops.convert_to_tensor([[0.1], [0.2], [0.3], [0.4], [0.5], [0.6]])
     x = ops.clip(_conv(x, 5), -1.0, 1.0)
     return keras.Model(inputs, _head(_conv(x, 4)))
 
@@ -316,3 +317,59 @@ def preprocessing() -> keras.Model:
             L.Dense(2),
         ]
     )
+
+
+@_model
+def cells_and_states() -> keras.Model:
+    source, target = keras.Input((5, 3)), keras.Input((4, 2))
+    x = L.RNN([L.LSTMCell(5), L.GRUCell(4)], return_sequences=True)(source)
+    _, fh, fc, bh, bc = L.Bidirectional(L.LSTM(4, return_state=True))(
+        L.RNN(L.SimpleRNNCell(4), return_sequences=True)(x)
+    )
+    states = [L.Concatenate()([fh, bh]), L.Concatenate()([fc, bc])]
+    return keras.Model([source, target], _pooled(L.LSTM(8, return_sequences=True)(target, initial_state=states)))
+
+
+@_model
+def tied_table() -> keras.Model:
+    inputs = keras.Input((5,), dtype="int32")
+    table = L.ReversibleEmbedding(6, 5)
+    x = L.Conv1D(5, 2, padding="causal", activation="tanh")(table(inputs))
+    own = L.ReversibleEmbedding(7, 4, tie_weights=False)
+    y = L.Dense(4, "relu")(own(inputs))
+    return keras.Model(inputs, [table(x, reverse=True), own(y, reverse=True)])
+
+
+@_model
+def more_operations() -> keras.Model:
+    x = inputs = keras.Input((6, 6, 3))
+    x = L.AdaptiveMaxPooling2D(3)(L.AdaptiveAveragePooling2D((4, 5))(_conv(x, 6)))
+    x = L.Rescaling([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], offset=0.5)(x) * ops.convert_to_tensor([[0.1], [0.2], [0.3]])
+    x = ops.convert_to_tensor([0.5, 0.6, 0.7, 0.8, 0.9, 1.0]) * x
+    x = ops.glu(_conv(x, 8, 1))
+    y = ops.einsum("bhwc,bhwd->bcd", inputs[:, :3, :3], _conv(x, 5, 1))
+    z = L.Dense(4)(ops.take(x, 1, axis=1))
+    return keras.Model(inputs, [L.Dense(2)(y), L.Dense(2)(ops.take(z, [0, 2, 2], axis=1))])
+
+
+@_model
+def hub_blocks() -> keras.Model:
+    from keras_hub import layers as hub
+
+    inputs = keras.Input((6,), dtype="int32")
+    x = hub.TokenAndPositionEmbedding(7, 8, 5)(inputs)
+    x = hub.TransformerEncoder(9, 2, activation="gelu")(L.Dense(4, "relu")(x))
+    x = hub.TransformerDecoder(7, 2, normalize_first=True)(x, L.Dense(6)(x))
+    y = L.Dense(5)(x)
+    return keras.Model(inputs, _pooled(L.Concatenate()([y, hub.PositionEmbedding(6)(y)])))
+
+
+@_model
+def hub_patches() -> keras.Model:
+    from keras_hub.src.models.vit.vit_layers import ViTPatchingAndEmbedding
+
+    from pruning.keras import hub
+
+    inputs = keras.Input((8, 8, 3))
+    x = ViTPatchingAndEmbedding((8, 8), (4, 4), 6)(_conv(inputs, 5))
+    return hub.plain(keras.Model(inputs, _pooled(L.Dense(5, "relu")(x))))

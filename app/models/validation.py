@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from app import zips
 from app.models import allowlist
+from pruning.contract import hub
 from pruning.contract.errors import UnreadableFile, UnsafeFile, UnsupportedFormat
 
 Format = Literal["keras", "h5"]
@@ -52,7 +53,7 @@ def sniff(path: Path) -> Format:
 
 
 def check_config(data: bytes) -> None:
-    """Refuses a config (JSON) that names anything but Keras' own, or is too large to be read.
+    """Refuses a config (JSON) that names anything but Keras' own and what is listed of keras-hub, or is too large.
 
     Raises `UnreadableFile` for what is no JSON object, `UnsafeFile` for the rest, naming the place.
     """
@@ -112,6 +113,9 @@ def _entries(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _children(value: dict[str, Any] | list[Any]) -> Iterator[Any]:
+    """What is read of a value: not the preprocessor of a keras-hub task, which the engine leaves out before Keras."""
+    if isinstance(value, dict) and hub.is_task(value):
+        value = {key: child for key, child in value.items() if key != "preprocessor"}
     values = value.values() if isinstance(value, dict) else value
     return (child for child in values if isinstance(child, dict | list))
 
@@ -130,15 +134,16 @@ def _check_entry(entry: dict[str, Any]) -> None:
     if class_name == "function":
         _check_function(entry, module, inner)
     elif class_name not in allowlist.VALUES:
-        if (module, class_name) not in allowlist.CLASSES:
+        if (module, class_name) not in allowlist.CLASSES | hub.CLASSES:
             raise UnsafeFile(f"the model names {where}: only classes of Keras are loaded, rebuild that part from them")
-        if entry.get("registered_name") not in (None, "", class_name):
+        names = hub.names_of(class_name) if hub.is_hub(module) else (None, "", class_name)
+        if entry.get("registered_name") not in names:
             raise UnsafeFile(f"{where} is registered as {str(entry['registered_name'])[:80]!r}, which is another name")
         _check_layer_name(inner)
 
 
 def _check_function(entry: dict[str, Any], module: Any, name: Any) -> None:
-    known = isinstance(name, str) and name in allowlist.FUNCTIONS
+    known = isinstance(name, str) and name in allowlist.FUNCTIONS | hub.FUNCTIONS
     if not known or module not in allowlist.FUNCTION_MODULES:
         raise UnsafeFile(
             f"the model names the function {str(name)[:80]!r} of module {str(module)[:80]!r}: only activations, losses "

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from pruning.archive import Archive
 from pruning.contract.errors import VerificationFailed
-from pruning.keras import private
+from pruning.keras import hub, private
 from pruning.keras.private import variables
 
 Arrays = Mapping[str, NDArray[Any]]
 _SINGLE = {"MaxPooling3D"}  # TensorFlow's CPU kernels have no float64 for these
+# These compute a part of what they do in float32, whatever their dtype is.
+_PARTLY_SINGLE = {"LlamaLayerNorm", "LlamaTransformerDecoder", "MistralLayerNormalization", "MistralTransformerDecoder"}
 _FLOATS = {"float16", "float32", "bfloat16", "mixed_float16", "mixed_bfloat16"}
 
 
@@ -26,9 +28,11 @@ def build(config: Mapping[str, Any], arrays: Arrays) -> keras.Model:
 
     Raises `VerificationFailed` where Keras does not take the config or the arrays do not fit it.
     """
+    hub.require(config)
     bare = {key: value for key, value in config.items() if key not in ("compile_config", "build_config")}
     try:
-        model = keras.models.model_from_json(json.dumps(bare))
+        with private.sharing():
+            model = keras.models.model_from_json(json.dumps(bare))
     except Exception as error:
         raise VerificationFailed(f"Keras cannot build the model: {' '.join(str(error).split())[:300]}") from error
     assign(model, arrays)
@@ -76,7 +80,16 @@ def call(model: keras.Model, inputs: Sequence[Any], training: bool = False) -> l
     """The model's outputs in order for its inputs in order, whatever structure it was defined with."""
     sequential = isinstance(model, keras.Sequential)
     packed = inputs[0] if sequential else keras.tree.pack_sequence_as(model.input, list(inputs))
-    return list(keras.tree.flatten(model(packed, training=training)))
+    if not _needs_xla(model):
+        return list(keras.tree.flatten(model(packed, training=training)))
+    compiled = tf.function(lambda given: model(given, training=training), autograph=False, jit_compile=True)
+    return list(keras.tree.flatten(compiled(keras.tree.map_structure(tf.convert_to_tensor, packed))))
+
+
+def _needs_xla(model: keras.Model) -> bool:
+    """Whether TensorFlow has no kernel of its own for the model here: on a CPU, none convolves channels first."""
+    first = any(getattr(layer, "data_format", None) == "channels_first" for layer in private.layers(model))
+    return first and not tf.config.list_physical_devices("GPU")
 
 
 def computes_in(model: keras.Model, dtypes: set[str]) -> bool:
@@ -104,9 +117,9 @@ def computing_in(config: Any, dtype: str) -> Any:
 
 
 def holds_single(config: Any) -> bool:
-    """Whether a layer of this config stays in float32 where the others compute in float64."""
+    """Whether a layer of this config computes in float32 also `in_float64`."""
     if isinstance(config, Mapping):
-        return config.get("class_name") in _SINGLE or any(holds_single(value) for value in config.values())
+        return config.get("class_name") in _SINGLE | _PARTLY_SINGLE or any(map(holds_single, config.values()))
     return isinstance(config, list | tuple) and any(holds_single(item) for item in config)
 
 

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from pruning.contract.errors import SecateurError, UnreadableFile, UnsafeFile, UnsupportedFormat
-from pruning.keras import guard, private
+from pruning.keras import guard, hub, private
 from pruning.keras.legacy import modernize, modernize_training
 
 Model: TypeAlias = keras.Model
@@ -62,11 +62,30 @@ def _load_keras(path: Path) -> Model:
         if "config.json" not in names:
             raise UnsupportedFormat(f"a zip file without config.json is no .keras file (it holds {names[:5]})")
         config = _parse(bundle.read("config.json"), "config.json")
-    guard.check(config)
-    with _named(path, "model.keras") as link, _quietly():
-        model: Model = keras.saving.load_model(link, compile=False, safe_mode=True)
+    bare = hub.without_preprocessors(config)
+    guard.check(bare)
+    hub.require(bare)
+    with _quietly():
+        model = _load_weights_into(bare, path) if bare != config else _load_whole(path)
     if config.get("compile_config"):
         _try_to_compile(model, lambda: model.compile_from_config(config["compile_config"]))
+    return model
+
+
+def _load_whole(path: Path) -> Model:
+    with _named(path, "model.keras") as link:
+        model: Model = keras.saving.load_model(link, compile=False, safe_mode=True)
+    return model
+
+
+def _load_weights_into(config: dict[str, Any], path: Path) -> Model:
+    """The model of a config that is not the file's own, with the file's weights."""
+    with private.sharing():
+        model: Model = keras.saving.deserialize_keras_object(
+            {key: value for key, value in config.items() if key != "compile_config"}, safe_mode=True
+        )
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as bundle:
+        model.load_weights(bundle.extract("model.weights.h5", folder))
     return model
 
 
@@ -83,6 +102,7 @@ def _load_hdf5(path: Path, architecture: str | None) -> Model:
     guard.check(config)
     config = modernize(config)
     guard.check(config)
+    hub.require(config)
     with _quietly():
         model: Model = keras.models.model_from_json(json.dumps(config))
         if not model.built:

@@ -49,6 +49,7 @@ from pruning.keras import load as loading
 from pruning.keras import objective as objectives
 from pruning.keras.data import Samples
 from pruning.keras.evaluate import Scores, evaluator, some_outputs, summary
+from pruning.keras.normalize import normalize as normalize
 from pruning.keras.objective import Objective
 from pruning.keras.probe import Probe
 from pruning.planning import Case, Decision
@@ -67,11 +68,6 @@ def inspect(request: InspectRequest, emit: Emit) -> Inspection:
     found = describe.inspection(planning.study(planning.read(path)), *data.ports(model))
     emit(Produced(kind="normalized", format="keras", filename=path.name, path=path.name))
     return found
-
-
-def normalize(model: keras.Model, path: Path) -> None:
-    """Save a model as our pinned Keras writes it, without optimizer state."""
-    archives.write(path, live.archive(model))
 
 
 def prune(request: PruneRequest, emit: Emit) -> Result:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras.src.backend import name_scope
-from keras.src.saving import saving_lib
+from keras.src.saving import saving_lib, serialization_lib
 
 _SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 
@@ -61,6 +63,26 @@ def in_double(model: keras.Model) -> keras.Model:
             if layer.compute_dtype == "float64" and hasattr(layer, name):
                 setattr(layer, name, np.asarray(getattr(layer, name), np.float64))
     return model
+
+
+def functional(model: keras.Model) -> keras.Model:
+    """The Functional model that a Sequential is inside; any other as it is."""
+    return getattr(model, "_functional", None) or model
+
+
+def run(model: keras.Model, inputs: Any, call: Callable[..., Any]) -> Any:
+    """The outputs of a model's graph on other inputs, each layer called by `call(layer, *args, **kwargs)`."""
+    graph = functional(model)
+    if isinstance(inputs, dict) and not isinstance(graph.input, dict):
+        inputs = [inputs[tensor.name] for tensor in graph.inputs]
+    found = graph._run_through_graph(inputs, operation_fn=lambda layer: layer, call_fn=call)
+    return found[0] if isinstance(found, list | tuple) and len(found) == 1 else found
+
+
+def sharing() -> AbstractContextManager[None]:
+    """Within it configs that name one object are read as one object, as `load_model` reads them."""
+    scope: AbstractContextManager[None] = serialization_lib.ObjectSharingScope()
+    return scope
 
 
 def mask_of(tensor: Any) -> Any:

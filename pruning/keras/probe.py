@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from pruning.keras import hub
+
 Array: TypeAlias = NDArray[Any]
 Probe: TypeAlias = list[Array]
 Vocabularies: TypeAlias = Sequence[int | None]
@@ -38,9 +40,11 @@ def random(
 ) -> Probe:
     """`count` random samples for each input: indices inside its vocabulary where it has one, else 0 ... `high`.
 
-    `vocabularies`: see `planning.Case`. Free dimensions become `free`.
+    `vocabularies`: see `planning.Case`. Free dimensions become `free`, or
+    less where position embeddings take no more.
     """
     rng = np.random.default_rng(seed)
+    free = min(free, hub.longest(model) or free)
     found = []
     for tensor, vocabulary in zip(model.inputs, vocabularies, strict=True):
         shape = (count, *(free if size is None else size for size in tensor.shape[1:]))

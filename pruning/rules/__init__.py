@@ -36,7 +36,7 @@ def rule_of(op: Op) -> Rule | None:
 
 
 def register(family: str, *names: str) -> Callable[[Rule], Rule]:
-    """Register a rule for classes of a family: `layers`, `ops`, or a module below `keras.`."""
+    """Register a rule for classes of a family: `layers`, `ops`, a module below `keras.` or one of keras-hub."""
 
     def take(rule: Rule) -> Rule:
         for name in names:

@@ -11,9 +11,9 @@ from pruning.rules.trace import Trace, Value, axes_of, shape_of
 # fmt: off
 ELEMENTWISE = frozenset([
     "celu", "elu", "exponential", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh",
-    "leaky_relu", "linear", "log_sigmoid", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_shrink",
-    "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "squareplus", "swish", "tanh", "tanh_shrink",
-    "threshold",
+    "keras_hub>gelu_approximate", "keras_nlp>gelu_approximate", "leaky_relu", "linear", "log_sigmoid", "mish", "relu",
+    "relu6", "selu", "sigmoid", "silu", "soft_shrink", "softplus", "softsign", "sparse_plus", "sparse_sigmoid",
+    "squareplus", "swish", "tanh", "tanh_shrink", "threshold",
 ])
 # fmt: on
 MIXING = ("softmax", "log_softmax", "sparsemax")
@@ -84,7 +84,10 @@ def activation(op: Op, inputs: list[Value], trace: Trace) -> Value:
     "Threshold",
 )
 def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Each element on its own: units pass."""
+    """Each element on its own: units pass. The sizes in a dropout's `noise_shape` shrink with them."""
+    if noise := op.config.get("noise_shape"):
+        extents = zip(noise, inputs[0], strict=True)
+        trace.resize("noise_shape", tuple(n if n in (None, 1) else extent for n, extent in extents))
     return inputs[0]
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op
 from pruning.nodes import Ref
 from pruning.rules import operation
 from pruning.rules.merge import broadcast, strung
-from pruning.rules.trace import Trace, Value, axes_of
+from pruning.rules.trace import Constant, Extent, Ids, Trace, Value, axes_of, replaced
+
+Location: TypeAlias = tuple[str | int, ...]
 
 
 @operation(
@@ -20,6 +23,8 @@ from pruning.rules.trace import Trace, Value, axes_of
     "Ceil",
     "Clip",
     "Conj",
+    "ConvertToTensor",
+    "Copy",
     "Cos",
     "Erf",
     "Exp",
@@ -76,24 +81,52 @@ def unary(op: Op, inputs: list[Value], trace: Trace) -> Value:
     "Where",
 )
 def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """NumPy's broadcasting: a lower rank gets axes of 1 in front."""
-    values = operands(op, inputs)
-    rank = max(len(value) for value in values)
-    return broadcast([(*(1,) * (rank - len(value)), *value) for value in values], trace)
+    """NumPy's broadcasting: a lower rank gets axes of 1 in front. Constants lose the numbers of lost units."""
+    given = operands(op, inputs)
+    rank = max(len(value) for value, _ in given)
+    output = broadcast([(*(1,) * (rank - len(value)), *value) for value, where in given if where is None], trace)
+    for shape, where in given:
+        if where is not None:
+            output = beside(output, shape, where, trace)
+    return output
 
 
-def operands(op: Op, inputs: list[Value]) -> list[Value]:
-    """The arguments of a call: tensors as they are, constants by their shape."""
+def beside(value: Value, shape: Value, where: Location, trace: Trace) -> Value:
+    """A tensor that meets a constant of this shape, whose numbers stand at `where` in the config."""
+    output = list(value)
+    # Keras adds any constant that squeezes to a vector as long as the last axis is as a bias, wherever its axis lies.
+    if trace.op.class_name == "Add" and shape[-1:] == (1,) and sum(n != 1 for n in shape) == 1:
+        trace.pin(value[-1], "constant", "a constant along another axis is added, which Keras could take for a bias")
+    for axis, n in enumerate(reversed(shape), 1):
+        extent = value[-axis]
+        if isinstance(extent, np.ndarray) and len(extent) == n != 1:
+            counts(where, len(shape) - axis, extent, trace)
+        else:
+            output[-axis] = broadcast([(extent,), (n,)], trace)[0]
+    return tuple(output)
+
+
+def counts(where: Location, axis: int, ids: Ids, trace: Trace) -> None:
+    """The array at this place of the config has one number for each of these ids along an axis."""
+    trace.tie(trace.constants.setdefault((where, axis), Constant(where, axis, ids)).ids, ids)
+
+
+def operands(op: Op, inputs: list[Value]) -> list[tuple[Value, Location | None]]:
+    """The arguments of a call: tensors as they are, constants by their shape and the place of their numbers."""
     tensors = dict(zip(op.inputs, inputs, strict=True))
-    given = [*op.args, *(value for value in op.kwargs.values() if value is not None)]
-    return [tensors[value.tensor] if isinstance(value, Ref) else constant_shape(value) for value in given]
+    given: list[tuple[Any, Location]] = [(value, ("args", index)) for index, value in enumerate(op.args)]
+    given += [(value, ("kwargs", key)) for key, value in op.kwargs.items() if value is not None]
+    return [
+        (tensors[value.tensor], None) if isinstance(value, Ref) else constant(value, (*op.node, *where))
+        for value, where in given
+    ]
 
 
-def constant_shape(value: Any) -> Value:
-    """The shape of a number, a nested list or an array in a config."""
+def constant(value: Any, where: Location) -> tuple[Value, Location]:
+    """The shape of a number, a nested list or an array in a config, and where its numbers stand."""
     if isinstance(value, dict) and "value" in value.get("config", {}):
-        value = value["config"]["value"]
-    return tuple(np.shape(value))
+        value, where = value["config"]["value"], (*where, "config", "value")
+    return tuple(np.shape(value)), where
 
 
 @operation("Stack")
@@ -123,7 +156,7 @@ def reduce(op: Op, inputs: list[Value], trace: Trace) -> Value:
 @operation("Matmul")
 def matmul(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """(..., m, k) x (..., k, n): m, n and what is before pass, k is tied. MACs: all of them multiplied."""
-    first, second = inputs if len(inputs) == 2 else operands(op, inputs)[:2]
+    first, second = inputs if len(inputs) == 2 else [value for value, _ in operands(op, inputs)[:2]]
     if min(len(first), len(second)) < 2:
         trace.pin((*first, *second), "unsupported_option", "a product with a vector")
         return first[:-1] if len(second) == 1 else second[1:]
@@ -134,3 +167,34 @@ def matmul(op: Op, inputs: list[Value], trace: Trace) -> Value:
     output = (*broadcast(heads, trace), first[-2], second[-1])
     trace.cost(output[1:], (summed,), None)
     return output
+
+
+@operation("Einsum")
+def einsum(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """By its subscripts: a letter in the output passes and meets itself, one that is summed over stays."""
+    entering, arrow, leaving = op.config["subscripts"].replace(" ", "").partition("->")
+    values = [value for value, _ in operands(op, inputs)]
+    if not arrow or "." in entering:
+        raise VerificationFailed(f"einsum {op.config['subscripts']!r} has no output or an ellipsis")
+    known: dict[str, Extent] = {}
+    for letters, value in zip(entering.split(","), values, strict=True):
+        for letter, extent in zip(letters, value, strict=True):
+            known[letter] = trace.meet(known[letter], extent) if letter in known else extent
+    summed = tuple(known[letter] for letter in known if letter not in leaving)
+    trace.pin(summed, "mixes_channels", "a product sums over an axis that has units")
+    batch = leaving[:1]
+    trace.cost(tuple(extent for letter, extent in known.items() if letter != batch), (), None)
+    return tuple(known[letter] for letter in leaving)
+
+
+@operation("Glu")
+def gated(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """The first half of an axis times the sigmoid of the second: a unit goes with its gate."""
+    (value,) = inputs
+    axis = op.config.get("axis", -1)
+    extent = value[axis]
+    if isinstance(extent, np.ndarray):
+        first, second = np.split(extent, 2)
+        trace.tie(first, second)
+        return replaced(value, axis, first)
+    return replaced(value, axis, None if extent is None else extent // 2)

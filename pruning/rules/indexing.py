@@ -8,6 +8,7 @@ import numpy as np
 
 from pruning.graph import Op
 from pruning.rules import operation
+from pruning.rules.arithmetic import operands
 from pruning.rules.merge import strung
 from pruning.rules.trace import Extent, Trace, Value, axes_of, replaced, size
 
@@ -136,3 +137,16 @@ def pad(op: Op, inputs: list[Value], trace: Trace) -> Value:
             trace.pin(extent, "unsupported_option", f"{op.config['mode']} padding of an axis that has units")
         value = replaced(value, axis, strung([(before,), (extent,), (after,)], 0, trace)[0])
     return value
+
+
+@operation("Take")
+def take(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """x[..., indices, ...] along `axis`: the indices' axes stand where that axis was. Units along it stay."""
+    given = operands(op, inputs)
+    (value, _), (indices, _) = given
+    if op.config.get("axis") is None:
+        trace.pin(value, "unsupported_option", "takes elements of the flattened tensor")
+        return indices
+    axis = op.config["axis"] % len(value)
+    trace.pin(value[axis], "takes_one", "takes single elements of an axis that has units")
+    return (*value[:axis], *indices, *value[axis + 1 :])

@@ -6,6 +6,7 @@ import numpy as np
 
 from pruning.graph import Op
 from pruning.rules import layer
+from pruning.rules.arithmetic import beside, constant
 from pruning.rules.trace import Trace, Value, axes_of, places, size
 
 
@@ -26,10 +27,11 @@ def batch_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
 
 @layer("Rescaling")
 def rescaling(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """x * scale + offset; a scale per channel keeps the channels."""
-    if any(isinstance(op.config.get(key), list | tuple | dict) for key in ("scale", "offset")):
-        trace.pin(inputs[0], "constant", "scale or offset is a list in the config, one number a channel")
-    return inputs[0]
+    """x * scale + offset; a scale for each channel is a list in the config, which loses the numbers of lost units."""
+    value = inputs[0]
+    for key in ("scale", "offset"):
+        value = beside(value, *constant(op.config[key], (*op.location, "config", key)), trace)
+    return value
 
 
 @layer("Normalization")

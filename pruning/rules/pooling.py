@@ -17,6 +17,24 @@ def pool(op: Op, inputs: list[Value], trace: Trace) -> Value:
 
 
 @layer(
+    "AdaptiveAveragePooling1D",
+    "AdaptiveAveragePooling2D",
+    "AdaptiveAveragePooling3D",
+    "AdaptiveMaxPooling1D",
+    "AdaptiveMaxPooling2D",
+    "AdaptiveMaxPooling3D",
+)
+def adaptive_pool(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """To `output_size`, whatever entered; each channel on its own."""
+    (value,) = inputs
+    axes = spatial_axes(op.config, len(value))
+    for axis, n in zip(axes, numbers(op.config["output_size"], len(axes)), strict=True):
+        spatial(value[axis], trace)
+        value = replaced(value, axis, n)
+    return value
+
+
+@layer(
     "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
     "GlobalAveragePooling3D",

@@ -2,47 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
-from pruning.graph import Op
+from pruning.contract.errors import VerificationFailed
+from pruning.graph import Op, snake_case
 from pruning.nodes import refs
 from pruning.rules import layer, rule_of
 from pruning.rules.activation import activate
+from pruning.rules.merge import strung
 from pruning.rules.trace import Extent, Ids, Trace, Value, channel_axis, numbers, places, replaced, size, spatial
 from pruning.rules.windows import slide
 
 GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
+STATES = {"SimpleRNN": 1, "GRU": 1, "LSTM": 2}
 
 
 @layer("SimpleRNN", "GRU", "LSTM")
 def recurrent(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
+    """A cell over all steps."""
+    value = inputs[0]
+    steps = spatial(value[1], trace)
+    units = _cell(op.config, GATES[op.class_name], "cell", steps, value[-1], trace)
+    trace.width(units)
+    states = _states(op, inputs, [units] * STATES[op.class_name], trace)
+    return _outputs(op, (value[0], steps, units), states, trace)
+
+
+@layer("RNN")
+def of_cells(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
+    """One cell, or several on top of each other in every step."""
+    value = inputs[0]
+    steps = spatial(value[1], trace)
+    outer = op.config["cell"]
+    stacked = outer["class_name"] == "StackedRNNCells"
+    cells = outer["config"]["cells"] if stacked else [outer]
+    used: dict[str, int] = {}
+    state_units: list[Ids] = []
+    feature: Extent = value[-1]
+    for index, cell in enumerate(cells):
+        kind = cell["class_name"].removesuffix("Cell")
+        if cell.get("module") != "keras.layers" or kind not in GATES:
+            raise VerificationFailed(f"{cell['class_name']} is a cell that no rule knows")
+        used[kind] = used.get(kind, -1) + 1
+        name = snake_case(cell["class_name"]) + (f"_{used[kind]}" if used[kind] else "")
+        below = ("config", "cell", *(("config", "cells", index) if stacked else ()))
+        path = f"{op.path}/cell/cells/{name}" if stacked else f"{op.path}/cell"
+        trace.op = replace(op, config=cell["config"], path=path, location=(*op.location, *below))
+        feature = _cell(cell["config"], GATES[kind], "", steps, feature, trace)
+        state_units += [feature] * STATES[kind]
+    trace.op = op
+    trace.width(feature)
+    return _outputs(op, (value[0], steps, feature), _states(op, inputs, state_units, trace), trace)
+
+
+def _cell(config: Mapping[str, Any], gates: int, inner: str, steps: Extent, feature: Extent, trace: Trace) -> Ids:
     """kernel (features, gates * units), recurrent kernel (units, gates * units), bias (gates * units), GRU's (2, .).
 
     Gate g of unit j is column j + g * units. MACs: time * (features + units) * gates * units.
     """
-    value = inputs[0]
-    steps = spatial(value[1], trace)
-    gates = GATES[op.class_name]
-    kernel, inner, bias = (trace.weight(index, "cell") for index in range(3))
-    width = op.config["units"]
-    trace.expect(kernel, [size(value[-1]), gates * width])
-    trace.expect(inner, [width, gates * width])
-    trace.bind(kernel, 0, value[-1], "consumer")
+    kernel, recurrent_kernel, bias = (trace.weight(index, inner) for index in range(3))
+    width = config["units"]
+    trace.expect(kernel, [size(feature), gates * width])
+    trace.expect(recurrent_kernel, [width, gates * width])
+    trace.bind(kernel, 0, feature, "consumer")
     units = _produce(kernel, width, trace)
     across = columns(units, gates)
-    trace.bind(inner, 0, units, "consumer")
-    trace.bind(inner, 1, across, "follower")
-    if op.config["use_bias"]:
+    trace.bind(recurrent_kernel, 0, units, "consumer")
+    trace.bind(recurrent_kernel, 1, across, "follower")
+    if config["use_bias"]:
         trace.bind(bias, -1, across, "follower")
     trace.resize("units", units)
-    trace.width(units)
-    trace.cost((steps,), (value[-1], across), kernel)
-    trace.cost((steps,), (units, across), inner)
+    trace.cost((steps,), (feature, across), kernel)
+    trace.cost((steps,), (units, across), recurrent_kernel)
     for activation in ("activation", "recurrent_activation"):
-        activate(op.config.get(activation), (units,), trace)
-    return _outputs(op, (value[0], steps, units), _states(op, inputs, units, trace), trace)
+        activate(config.get(activation), (units,), trace)
+    return units
 
 
 def columns(units: Ids, gates: int) -> Ids:
@@ -61,16 +100,16 @@ def _produce(kernel: str, width: int, trace: Trace) -> Ids:
     return units
 
 
-def _states(op: Op, inputs: list[Value], units: Ids, trace: Trace) -> list[Value]:
+def _states(op: Op, inputs: list[Value], units: list[Ids], trace: Trace, channels: int = -1) -> list[Value]:
     """The states of a layer; those that a call brings meet its units. A stateful layer keeps them between calls."""
     tensors = dict(zip(op.inputs, inputs, strict=True))
     given = op.kwargs.get("initial_state")
     brought = [tensors[ref.tensor] for ref in refs((op.args[1:2], given))]
-    for state in brought:
-        trace.meet(state[-1], units)
+    for state, own in zip(brought, units, strict=False):
+        trace.meet(state[channels], own)
     if op.config.get("stateful"):
-        trace.pin(units, "stateful", "keeps its states between calls")
-    return [(inputs[0][0], units)] * (2 if op.class_name in ("LSTM", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D") else 1)
+        trace.pin(tuple(units), "stateful", "keeps its states between calls")
+    return [(inputs[0][0], own) for own in units]
 
 
 def _outputs(op: Op, sequence: Value, states: list[Value], trace: Trace) -> Value | list[Value]:
@@ -80,29 +119,35 @@ def _outputs(op: Op, sequence: Value, states: list[Value], trace: Trace) -> Valu
 
 @layer("Bidirectional")
 def bidirectional(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
-    """Both directions keep one width, so unit j of one goes with unit j of the other; `merge_mode` joins them."""
+    """Both directions keep one width, so unit j of one goes with unit j of the other; `merge_mode` joins them.
+
+    States that a call brings are the first direction's and then the other's, as are those that it returns.
+    """
     found: list[Value] = []
-    for key in ("layer", "backward_layer"):
-        path = "forward_layer" if key == "layer" else "backward_layer"
+    states: list[Value] = []
+    brought = list(refs((op.args[1:2], op.kwargs.get("initial_state"))))
+    halves = brought[: len(brought) // 2], brought[len(brought) // 2 :]
+    for key, path, half in zip(("layer", "backward_layer"), ("forward_layer", "backward_layer"), halves, strict=True):
         with trace.inside(key, path) as inner:
             rule = rule_of(inner)
-            states = list(refs((op.args[1:2], op.kwargs.get("initial_state"))))
-            if rule is None or inner.config.get("return_state") or states:
-                trace.pin(inputs[0], "unsupported_option", f"{inner.class_name} in both directions with states")
+            if rule is None:
+                trace.pin(inputs[0], "unknown_layer", f"{inner.class_name} is a layer that no rule knows")
                 return inputs[0]
-            output = rule(inner, inputs, trace)
-        assert isinstance(output, tuple)
-        found.append(output)
+            given = replace(inner, args=inner.args[:1], kwargs={**inner.kwargs, "initial_state": half})
+            output = rule(given, inputs, trace)
+        first, *rest = output if isinstance(output, list) else [output]
+        found.append(first)
+        states += rest
     forward, backward = found
-    trace.meet(forward[-1], backward[-1])
-    if op.config["merge_mode"] is None:
-        return [forward, backward]
-    if op.config["merge_mode"] != "concat":
-        return forward
-    joined: Extent = (
-        np.concatenate([forward[-1], backward[-1]]) if isinstance(forward[-1], np.ndarray) else 2 * (forward[-1] or 0)
-    )
-    return replaced(forward, -1, joined)
+    channels = channel_axis(op.config["layer"]["config"], len(forward))
+    if channels == 1 and op.config["layer"]["config"].get("return_sequences"):
+        channels = 2
+    trace.meet(forward[channels], backward[channels])
+    mode = op.config["merge_mode"]
+    if mode is None:
+        return [forward, backward, *states]
+    merged = strung(found, len(forward) - 1, trace) if mode == "concat" else forward
+    return [merged, *states] if states else merged
 
 
 @layer("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
@@ -130,5 +175,5 @@ def conv_lstm(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
     trace.cost(spaces, (filters, across), inner, prod(window))
     for activation in ("activation", "recurrent_activation"):
         activate(op.config.get(activation), (filters,), trace)
-    states = [output for _ in _states(op, inputs, filters, trace)]
+    states = [output for _ in _states(op, inputs, [filters, filters], trace, channels)]
     return _outputs(op, (value[0], spaces[0], *output[1:]), states, trace)

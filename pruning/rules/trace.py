@@ -33,7 +33,7 @@ class Axis:
     """One axis of one weight: `ids[i]` is the unit that index i belongs to, -1 where it stays.
 
     A producer's slices make the units and score them, a consumer's read them and are zero in the masked original. A
-    factor's do both: the query's side of a product with the key, the projection that ends a head.
+    factor's do both: the query's side of a product with the key, the projection that ends a head, a tied table.
     """
 
     weight: str
@@ -98,6 +98,15 @@ class Mix:
     ids: Ids
 
 
+@dataclass(frozen=True)
+class Constant:
+    """An array in the config, such as a factor per channel: along `axis` its numbers belong to these units."""
+
+    location: tuple[str | int, ...]
+    axis: int
+    ids: Ids
+
+
 class Trace:
     """The notes of all rules on one graph. Methods speak of the op that is being traced, `op`, the graph's `at`-th."""
 
@@ -120,6 +129,7 @@ class Trace:
         self.rescales: dict[str, Rescale] = {}
         self.mixes: dict[tuple[str, int, int], Mix] = {}
         self.depth = 0
+        self.constants: dict[tuple[tuple[str | int, ...], int], Constant] = {}
         self.widths: dict[str, Ids] = {}
         self.heads: dict[str, Ids] = {}
         self.scales: set[str] = set()

@@ -99,6 +99,7 @@ class Network:
             dtypes={path: array.dtype for path, array in self.arrays.items()},
             layers=tuple(self.layers),
             resizes=(),
+            constants=(),
             scales=frozenset(self.scales),
             tensors=(),
             vocabularies={},

@@ -44,6 +44,14 @@ SOUND = {
         layer("Dense", kernel={"class_name": "__numpy__", "config": {"value": [1.0], "dtype": "f4"}})
     ),
     "vocabulary as a list": sequential(layer("StringLookup", vocabulary=["a", "b"])),
+    "keras-hub": sequential(
+        {
+            **layer("BertBackbone", "keras_hub.src.models.bert.bert_backbone"),
+            "registered_name": "keras_hub>BertBackbone",
+        }
+    ),
+    "activation of keras-hub": sequential(layer("Dense", activation=function("keras_hub>gelu_approximate"))),
+    "a preprocessor that is left out": sequential(layer("Dense", backbone={}, preprocessor=layer("Lambda"))),
     "convnext": sequential({**layer("LayerScale", "keras.src.applications.convnext"), "registered_name": "LayerScale"}),
 }
 SOUND["metric by function"]["compile_config"]["metrics"] = [function("top_k_categorical_accuracy", "keras.metrics")]
@@ -81,6 +89,14 @@ UNSAFE: dict[str, dict[str, Any]] = {
     ),
     "function registered otherwise": sequential(layer("Dense", activation=function("relu", "builtins", "pkg>evil"))),
     "class registered otherwise": sequential({**layer("Dense"), "registered_name": "pkg>Evil"}),
+    "tokenizer of keras-hub": sequential(layer("BertTokenizer", "keras_hub.src.models.bert.bert_tokenizer")),
+    "class of keras-hub registered otherwise": sequential(
+        {
+            **layer("BertBackbone", "keras_hub.src.models.bert.bert_backbone"),
+            "registered_name": "keras_hub>BertTokenizer",
+        }
+    ),
+    "function of keras-hub": sequential(layer("Dense", activation=function("keras_hub>BertTokenizer"))),
     "custom class": sequential({**layer("Mine", "__main__"), "registered_name": "Custom>Mine"}),
     "private class": sequential(layer("Conv", "keras.src.layers.convolutional.base_conv")),
     "operation with a function": sequential(layer("Map", "keras.src.ops.core")),
