@@ -202,7 +202,19 @@ for _name in ("LSTM", "GRU", "SimpleRNN", "ConvLSTM2D", "Bidirectional", "Embedd
 for _name in ("MultiHeadAttention", "GroupQueryAttention", "Attention", "Dot", "SpectralNormalization", "LayerScale"):
     _family = "src.applications.convnext" if _name == "LayerScale" else "layers"
     _plant(f"{_name}: output ids one off", lambda n=_name, f=_family: _bent_rule((f, n), _rolled_output))
-for _name in ("Flip", "GetItem", "Matmul", "Repeat", "Reshape", "Split", "Swapaxes", "Tile", "Transpose", "Where"):
+for _name in (
+    "Einsum",
+    "Flip",
+    "GetItem",
+    "Matmul",
+    "Repeat",
+    "Reshape",
+    "Split",
+    "Swapaxes",
+    "Tile",
+    "Transpose",
+    "Where",
+):
     _plant(f"{_name}: output ids of the operation one off", lambda n=_name: _bent_rule(("ops", n), _rolled_output))
 for _name in ("LSTM", "GRU", "ConvLSTM2D", "MultiHeadAttention", "GroupQueryAttention", "EinsumDense"):
     for _axis in (-1, -2):
@@ -271,7 +283,7 @@ def _bent_tie(class_name: str, bend: Callable[[Any], Any] | None) -> Iterator[No
 
 for _name in ("Dot", "Attention", "AdditiveAttention", "Matmul"):
     _plant(f"{_name}: the two sides are tied one off", lambda n=_name: _bent_tie(n, _off_by_one))
-for _name in ("Dot", "Attention", "AdditiveAttention", "Matmul", "Sum"):
+for _name in ("Dot", "Attention", "AdditiveAttention", "Matmul", "Einsum", "Sum"):
     _plant(f"{_name}: removed units are summed", lambda n=_name: _bent_mix(n, len))
     _plant(f"{_name}: other units are left out", lambda n=_name: _bent_mix(n, _off_by_one))
 # What is planted under normalized_axes prune.

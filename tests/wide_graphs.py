@@ -289,6 +289,15 @@ def attention_by_hand() -> keras.Model:
 
 
 @_model
+def heads_by_hand() -> keras.Model:
+    x = inputs = keras.Input((5, 4))
+    q, k, v = (L.EinsumDense("abc,cde->abde", (None, 3, width), bias_axes="de")(x) for width in (4, 4, 5))
+    scores = ops.softmax(ops.einsum("bqhd,bkhd->bhqk", q, k) / 2.0)
+    x = L.EinsumDense("abde,def->abf", (None, 6))(ops.einsum("bhqk,bkhd->bqhd", scores, v))
+    return keras.Model(inputs, _pooled(x))
+
+
+@_model
 def shuffle_units() -> keras.Model:
     x = inputs = keras.Input((4, 4, 3))
     x = _conv(x, 8)

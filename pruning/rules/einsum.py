@@ -1,9 +1,10 @@
-"""EinsumDense by its equation: a letter of the kernel is an axis that it sums over, starts or follows."""
+"""Einstein sums by their equation: a letter is an axis that is summed over, started or passed on."""
 
 from __future__ import annotations
 
+from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op
-from pruning.rules import layer
+from pruning.rules import layer, operation
 from pruning.rules.activation import activate
 from pruning.rules.trace import Extent, Trace, Value, size
 
@@ -39,6 +40,28 @@ def einsum_dense(op: Op, inputs: list[Value], trace: Trace) -> Value:
     places = [known[letter] for letter in dict.fromkeys(entering + leaving) if letter not in kernel_letters]
     trace.cost(tuple(places[1:]), [known[letter] for letter in kernel_letters], kernel)
     return activate(op.config["activation"], output, trace)
+
+
+@operation("Einsum")
+def einsum(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """`abc,abd->acd` on tensors: axes of one letter are tied, a letter that leaves none is summed over.
+
+    MACs: all letters multiplied. Raises `VerificationFailed` for an equation with an ellipsis, a diagonal or no output.
+    """
+    entering, arrow, leaving = op.config["subscripts"].replace(" ", "").partition("->")
+    operands = entering.split(",")
+    if not arrow or "." in entering or any(len(set(each)) < len(each) for each in operands):
+        raise VerificationFailed(f"equation {op.config['subscripts']!r} has an ellipsis, a diagonal or no output")
+    known: dict[str, Extent] = {}
+    for each, value in zip(operands, inputs, strict=True):
+        for letter, extent in zip(each, value, strict=True):
+            known[letter] = trace.meet(known[letter], extent) if letter in known else extent
+    for place, each in enumerate(operands):
+        for axis, letter in enumerate(each):
+            if letter not in leaving:
+                trace.mix(place, axis, known[letter])
+    trace.cost(tuple(extent for letter, extent in known.items() if letter != entering[0]), (), None)
+    return tuple(known[letter] for letter in leaving)
 
 
 def letters(equation: str, rank: int) -> tuple[str, str, str]:
