@@ -156,6 +156,7 @@ def test_rows_of_layers():
         "macs_after": 120,
         "sparsity": 0.4,
         "kept_because": None,
+        "removed": False,
     }
     assert rows["head"].kept_because == "head: an output of the model"
     assert rows["conv0"].kept_because is None
