@@ -1,6 +1,7 @@
-"""`python -m benchmarks [name ...]` = `make bench`: run the benchmarks and print one table; `quality` only if named.
+"""`python -m benchmarks [name ...]` = `make bench`: run the benchmarks and print one table.
 
-`python -m benchmarks coverage [model ...]` writes docs/coverage.md instead; it takes hours.
+`quality` and `repair` run only if named; `python -m benchmarks coverage [model ...]` writes docs/coverage.md instead
+and takes hours.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from rich.table import Table
 from benchmarks.figure import Figure
 
 ALL = ("surgery", "growth", "inspection", "dry_run", "job", "upload", "polling", "imports")
-# Measured only when named: quality takes a quarter of an hour.
-NAMED = ("quality",)
+# Measured only when named: quality takes a quarter of an hour, repair some minutes.
+NAMED = ("quality", "repair")
 
 
 def main(arguments: Sequence[str]) -> int:

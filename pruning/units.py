@@ -292,7 +292,8 @@ def _groups(axes: tuple[Axis, ...], reasons: Ids, trace: Trace, renamed: Ids) ->
     touched = _touching(axes, group_of, len(order))
     because = _because(trace, renamed, group_of, len(order))
     heads = np.zeros(count, bool)
-    heads[renamed[:-1][np.repeat([structure == "head" for structure in trace.structures], trace.produced)]] = True
+    of_heads = np.array([structure == "head" for structure in trace.structures], bool)
+    heads[renamed[:-1][np.repeat(of_heads, np.array(trace.produced, np.int64))]] = True
     groups, used = [], dict[str, int]()
     for index, (makers, axes_of_group) in enumerate(zip(made_by, touched, strict=True)):
         lead = makers[0]

@@ -6,7 +6,9 @@ A tensor is dropped after the last op that reads it: memory holds what is alive,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import Any
 
 import keras
@@ -23,6 +25,10 @@ from pruning.products import KNOWN
 Place = tuple[str | int, ...]
 # What the tensors that are alive at once may take, whatever the samples asked for.
 _ALIVE_BYTES = 2**30
+
+
+class Stuck(Exception):
+    """An op cannot be called outside its model."""
 
 
 class Walk:
@@ -44,9 +50,13 @@ class Walk:
         self._times: dict[int, tuple[Any, Any]] = {}
 
     def run(self, index: int) -> None:
-        """Run one op, all of whose inputs are there, in inference mode."""
+        """Run one op, all of whose inputs are there, in inference mode. Raises `Stuck` where that does not go."""
         op = self.graph.ops[index]
-        found = keras.tree.flatten(self._call(op, index))
+        try:
+            found = keras.tree.flatten(self._call(op, index))
+        except Exception as error:
+            # A layer of anyone's may refuse what its model prepared for it: no reason to lose the run.
+            raise Stuck(f"layer {op.name!r} cannot be called by itself: {error}") from error
         self.values |= dict(zip(op.outputs, found, strict=False))
 
     def forget(self, index: int) -> None:
@@ -117,10 +127,11 @@ def sample(
     """Up to `count` training inputs, drawn by the seed: as many as `networks` walks have room for at their widest."""
     probe = Walk(graph, config, model, train.batch(slice(0, 1))[0])
     widest = 1
-    for index in range(len(graph.ops)):
-        probe.run(index)
-        widest = max(widest, probe.alive)
-        probe.forget(index)
+    with suppress(Stuck):
+        for index in range(len(graph.ops)):
+            probe.run(index)
+            widest = max(widest, probe.alive)
+            probe.forget(index)
     count = max(1, min(count, len(train), _ALIVE_BYTES // (networks * widest)))
     rows = np.sort(np.random.default_rng(seed).permutation(len(train))[:count])
     return train.batch(rows)[0]
@@ -141,8 +152,8 @@ def _pairs(ops: Sequence[Op]) -> dict[int, int]:
 def steps(graph: Graph) -> list[tuple[int, ...]]:
     """The ops in an order in which they can run, the calls of a shared layer together where none waits for another.
 
-    What multiplies by weights waits for all else that can run: of two terms of a sum the first is whole before the
-    second is made.
+    What multiplies by weights waits for all else that can run, the longest-waiting first: of the terms of a sum each
+    is whole before the next is made, and a short cut before the longer way.
     """
     ops = graph.ops
     makers = {tensor: index for index, op in enumerate(ops) for tensor in op.outputs}
@@ -153,7 +164,8 @@ def steps(graph: Graph) -> list[tuple[int, ...]]:
         for tensor in op.inputs:
             readers.setdefault(tensor, set()).add(index)
     lacking = [sum(tensor in makers for tensor in set(op.inputs)) for op in ops]
-    ready = [(op.class_name in KNOWN, index) for index, op in enumerate(ops) if not lacking[index]]
+    turns = count()
+    ready = [(op.class_name in KNOWN, next(turns), index) for index, op in enumerate(ops) if not lacking[index]]
     heapify(ready)
     done: set[int] = set()
     order: list[tuple[int, ...]] = []
@@ -186,11 +198,11 @@ def steps(graph: Graph) -> list[tuple[int, ...]]:
         order.append(tuple(sorted(together)))
         done.update(together)
         for tensor in (tensor for op in together for tensor in ops[op].outputs):
-            for reader in readers.get(tensor, ()):
+            for reader in sorted(readers.get(tensor, ())):
                 lacking[reader] -= 1
                 if not lacking[reader]:
-                    heappush(ready, (ops[reader].class_name in KNOWN, reader))
+                    heappush(ready, (ops[reader].class_name in KNOWN, next(turns), reader))
 
     while ready:
-        visit(heappop(ready)[1], frozenset())
+        visit(heappop(ready)[-1], frozenset())
     return order

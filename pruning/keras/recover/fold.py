@@ -19,7 +19,7 @@ from pruning.contract.spec import FoldStage
 from pruning.graph import Op
 from pruning.keras.recover.context import Arrays, History, Whole
 from pruning.keras.recover.expected import expectations, unknown
-from pruning.keras.walk import Walk, sample
+from pruning.keras.walk import Stuck, Walk, sample
 from pruning.products import Product
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -83,7 +83,10 @@ def _measured(stage: FoldStage, whole: Whole) -> Iterator[tuple[Op, int, Product
     for index, op in enumerate(case.graph.ops):
         rank = len(walk.values[op.inputs[0]].shape) if op.inputs else 0
         read = {tensor: np.asarray(walk.values[tensor]) for tensor in op.inputs}
-        walk.run(index)
+        try:
+            walk.run(index)
+        except Stuck:
+            return
         for product in products.of(op, rank):
             x, y = read[product.tensor], np.asarray(walk.values[op.outputs[0]])
             places = product.places(x, y)

@@ -1,15 +1,17 @@
 """Sequential least squares: layer by layer the pruned network learns to give what the original gives; no labels needed.
 
 From the pruned network's inputs of a layer, with all repairs before it, to the original's outputs of that layer on the
-same samples, before its activation, with a ridge around the old weights (He et al. 2017, arXiv:1707.06168, equation 6,
-for the kept weights and in the order of the graph). Where the layer's outputs enter a sum, what its other terms lack
-by now is asked of this layer too (there, section 3.3).
+same samples, before its activation, with a ridge around the old weights (as He et al. 2017, arXiv:1707.06168,
+reconstruct feature maps, and their residual branches: where the layer's outputs enter a sum, what its other terms lack
+by now is asked of this layer too). Where a rectifier follows, it does not matter how far below zero an output is: such
+places are asked only to stay there, the nonlinear reconstruction of Zhang et al. 2015, arXiv:1505.06798.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -21,17 +23,19 @@ from numpy.typing import NDArray
 from pruning import graph as graphs
 from pruning import products, ridge, surgery
 from pruning.archive import replace_arrays
-from pruning.chains import Chain, Chains, factor
+from pruning.chains import Chain, Chains, factor, offset
 from pruning.contract.spec import LeastSquaresStage
 from pruning.keras import live, private
 from pruning.keras.recover.context import Arrays, History, Whole
-from pruning.keras.walk import Walk, sample, steps
+from pruning.keras.walk import Stuck, Walk, sample, steps
 from pruning.products import Product
 
 Array: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[np.float64]
 _PLACES = 2**15
 _BATCH_BYTES = 64 * 2**20
+# Solutions of one layer, each knowing by the one before what its activation will cut off.
+_TURNS = 3
 # A channel that the chain all but switches off has no say in the sum: to reach it, weights would have to be huge.
 _LEAST_FACTOR = 1e-3
 
@@ -49,18 +53,19 @@ def run(stage: LeastSquaresStage, whole: Whole) -> tuple[Arrays, History]:
     pair = _pair(whole, inputs)
     solved, left_alone = set[str](), set[str]()
     plan = steps(case.graph)
-    for number, step in enumerate(plan):
-        for index in step:
-            pair.first.run(index)
-        for calls in _calls(pair, step):
-            done = _solve(pair, calls, stage.ridge)
-            (solved if done else left_alone).add(calls[0].first.kernel)
-        for index in step:
-            pair.second.run(index)
-        for index in step:
-            pair.first.forget(index)
-            pair.second.forget(index)
-        whole.report(number + 1, len(plan), "ops", {"layers": len(solved)})
+    with suppress(Stuck):  # What comes after is left alone.
+        for number, step in enumerate(plan):
+            for index in step:
+                pair.first.run(index)
+            for calls in _calls(pair, step):
+                done = _solve(pair, calls, stage.ridge)
+                (solved if done else left_alone).add(calls[0].first.kernel)
+            for index in step:
+                pair.second.run(index)
+            for index in step:
+                pair.first.forget(index)
+                pair.second.forget(index)
+            whole.report(number + 1, len(plan), "ops", {"layers": len(solved)})
     left_alone |= {axis.weight for axis in case.units.axes if axis.role in ("consumer", "factor")} - solved
     counts = {"layers": len(solved), "left_alone": len(left_alone), "samples": len(inputs[0])}
     return pair.edited(), [{name: float(count) for name, count in counts.items()}]
@@ -135,6 +140,23 @@ class _Call:
     def y(self) -> Array:
         return np.asarray(self.pair.first.values[self.pair.first.graph.ops[self.index].outputs[0]])
 
+    @cached_property
+    def terms(self) -> list[tuple[Any, Any]] | None:
+        """The other terms of the sum that the outputs enter, in both networks; None without a sum or before one is."""
+        if self.chain is None or self.chain.sum is None:
+            return None
+        first, second = self.pair.first, self.pair.second
+        pairs = zip(*(walk.graph.ops[self.chain.sum].inputs for walk in (first, second)), strict=True)
+        found = [(first.values.get(one), second.values.get(two)) for one, two in pairs if one != self.chain.last]
+        whole = all(one is not None and two is not None and one.shape == self.y.shape for one, two in found)
+        return found if whole and found else None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether all is known of what an activation with bounds will read."""
+        known = self.chain is not None and (self.chain.sum is None or self.terms is not None)
+        return known and self.chain is not None and self.chain.bounds is not None
+
 
 def _calls(pair: _Pair, step: Sequence[int]) -> Iterator[list[_Call]]:
     """The products of a step's layer, each with its calls."""
@@ -158,11 +180,14 @@ def _solve(pair: _Pair, calls: list[_Call], amount: float) -> bool:
     """Solve one product over all its calls; False where there is no finite solution, and then nothing changes."""
     product, op = calls[0].second, pair.first.graph.ops[calls[0].index]
     place = pair.chains.constants(op, calls[0].first, calls[0].y.ndim)
-    places = [_places(call, _PLACES // len(calls)) for call in calls]
-    batches = (batch for call, at in zip(calls, places, strict=True) for batch in _batches(call, at))
-    weights, bias = ridge.correction(batches, sum(map(len, places)), amount, place is not None)
-    if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
-        return False
+    at = [_places(call, _PLACES // len(calls)) for call in calls]
+    found = None
+    for _ in range(_TURNS if all(call.bounded for call in calls) else 1):
+        parts = zip(calls, at, strict=True)
+        batches = (batch for call, places in parts for batch in _batches(call, places, place, found))
+        weights, bias = found = ridge.correction(batches, sum(map(len, at)), amount, place is not None)
+        if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+            return False
     kernel = pair.arrays[product.kernel]
     pair.assign(product.kernel, product.array(product.matrix(kernel) + weights, kernel))
     if place is not None:
@@ -178,53 +203,71 @@ def _places(call: _Call, most: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(total, min(most, total), replace=False))
 
 
-def _batches(call: _Call, at: NDArray[np.int64]) -> Iterator[tuple[Floats, Floats]]:
-    """(what the pruned layer reads, what its outputs lack) at these places."""
+def _batches(
+    call: _Call, at: NDArray[np.int64], place: tuple[str, int] | None, found: tuple[Floats, Floats] | None
+) -> Iterator[tuple[Floats, Floats]]:
+    """(what the pruned layer reads, what its outputs lack) at these places.
+
+    `place`: where constants are added. `found`: a first solution, by which it is known what an activation will cut off.
+    """
     pair, first, second = call.pair, call.first, call.second
     old, now = pair.whole.case.archive.arrays, pair.arrays
     places = first.places(call.x, call.y)
     before, after = first.matrix(old[first.kernel]), second.matrix(now[second.kernel])
-    _, outputs = first.stays(old[first.kernel].shape, pair.whole.case.units.axes, pair.gone)
-    biases: Floats = np.zeros((1, 1))
-    if first.bias is not None and second.bias is not None:
-        biases = _kept(old[first.bias].reshape(1, *outputs.shape), outputs) - now[second.bias].reshape(1, -1)
+    _, kept = first.stays(old[first.kernel].shape, pair.whole.case.units.axes, pair.gone)
+    outputs = kept.reshape(-1)
+    constant = np.zeros(1)
+    if place is not None:
+        path, sign = place
+        constant = sign * (old[path].reshape(-1)[outputs].astype(np.float64) - now[path].reshape(-1))
+    scale, shift = _affine(call, outputs)
+    # What is added to the products as they stand, with statistics as the original has them.
+    added = now[second.bias].reshape(-1).astype(np.float64) if second.bias is not None else -constant
+    usable = np.abs(scale) > _LEAST_FACTOR * np.abs(scale).max(initial=0.0)
+    inverse = np.where(usable, 1.0, 0.0) / np.where(usable, scale, 1.0)
     size = max(1, _BATCH_BYTES // (8 * before.shape[0] * before.shape[1]))
     for start in range(0, len(at), size):
         part = at[start : start + size]
-        wanted = _kept(_times(first.rows(call.x, part, places, old), before), outputs) + biases
+        wanted = _flat(first.rows(call.x, part, places, old), before)[:, outputs] + constant
         x = second.rows(call.x_now, part, places, now)
-        lacks = wanted + _lacking(call, part, outputs.reshape(-1))
-        yield x, lacks.reshape(len(part), len(after), -1) - _times(x, after)
+        have = _flat(x, after)
+        others, others_now = _others(call, part, outputs)
+        lacks = wanted - have + (others - others_now) * inverse
+        if found is not None and call.chain is not None and call.chain.bounds is not None:
+            fit = _flat(x, found[0]) + found[1].reshape(-1)
+            gives = scale * (have + added + fit) + shift + others_now
+            asked = gives + scale * (lacks - fit)
+            lacks = fit + np.where(usable, (_cut(asked, gives, *call.chain.bounds) - gives) * inverse, lacks - fit)
+        yield x, lacks.reshape(len(part), len(after), -1)
 
 
-def _times(rows: Floats, matrix: Array) -> Floats:
-    """(places, groups, inputs) times (groups, inputs, outputs), each group on its own."""
-    return (rows.transpose(1, 0, 2) @ matrix.astype(np.float64)).transpose(1, 0, 2)
+def _flat(rows: Floats, matrix: Array) -> Floats:
+    """(places, groups, inputs) times (groups, inputs, outputs), each group on its own: (places, groups x outputs)."""
+    return (rows.transpose(1, 0, 2) @ matrix.astype(np.float64)).transpose(1, 0, 2).reshape(len(rows), -1)
 
 
-def _kept(values: Floats, outputs: NDArray[np.bool_]) -> Floats:
-    return values[:, outputs]
+def _cut(asked: Floats, gives: Floats, low: float, high: float) -> Floats:
+    """What an output has to be: beyond the bounds of its activation anything beyond the same bound will do."""
+    beyond = np.where(asked <= low, np.minimum(gives, low), np.maximum(gives, high))
+    return np.where((asked > low) & (asked < high), asked, beyond)
 
 
-def _lacking(call: _Call, at: NDArray[np.int64], outputs: NDArray[np.bool_]) -> Floats:
-    """What the other terms of the sum that the outputs enter lack by now, in the scale of the layer's own outputs."""
-    nothing = np.zeros((1, 1))
-    if call.chain is None or call.chain.sum is None or call.first.channels is None:
-        return nothing
-    pair, channels = call.pair, call.first.channels
-    terms = zip(*(walk.graph.ops[call.chain.sum].inputs for walk in (pair.first, pair.second)), strict=True)
-    others = [
-        (pair.first.values.get(term), pair.second.values.get(now)) for term, now in terms if term != call.chain.last
-    ]
-    if not others or any(a is None or b is None or a.shape != call.y.shape for a, b in others):
-        return nothing
-    total = sum(_at(a, at, channels)[:, outputs] - _at(b, at, channels) for a, b in others)
-    scale = np.ones(len(outputs))
-    for norm in call.chain.norms:
-        scale = scale * factor(norm, pair.whole.case.archive.arrays)
-    large = np.abs(scale) > _LEAST_FACTOR * np.abs(scale).max()
-    inverse = np.where(large, 1.0, 0.0) / np.where(large, scale, 1.0)
-    return np.asarray(total * inverse[outputs])
+def _affine(call: _Call, outputs: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """What the chain multiplies the layer's outputs by, and what it adds to them, for the outputs that stay."""
+    scale, shift = np.ones(len(outputs)), np.zeros(len(outputs))
+    arrays = call.pair.whole.case.archive.arrays
+    for norm in call.chain.norms if call.chain is not None else ():
+        scale, shift = scale * factor(norm, arrays), shift * factor(norm, arrays) + offset(norm, arrays)
+    return scale[outputs], shift[outputs]
+
+
+def _others(call: _Call, at: NDArray[np.int64], outputs: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """The other terms of the sum that the outputs enter, in the original and now; zeros where they are not known."""
+    if call.terms is None or call.first.channels is None:
+        return np.zeros((1, 1)), np.zeros((1, 1))
+    channels = call.first.channels
+    before = sum((_at(term, at, channels)[:, outputs] for term, _ in call.terms), np.zeros((1, 1)))
+    return before, sum((_at(term, at, channels) for _, term in call.terms), np.zeros((1, 1)))
 
 
 def _at(tensor: Any, at: NDArray[np.int64], channels: int) -> Floats:

@@ -12,7 +12,7 @@ from keras import layers as L
 from pruning import graph as graphs
 from pruning.keras import live
 from pruning.keras.data import opened
-from pruning.keras.walk import Walk, sample, steps
+from pruning.keras.walk import Stuck, Walk, sample, steps
 from tests import equivalence
 from tests import graphs as zoo
 
@@ -92,6 +92,22 @@ def test_one_term_of_a_sum_is_whole_before_the_other_is_made() -> None:
     one, two = L.Dense(4, name="one")(inputs), L.Dense(4, name="two")(inputs)
     model = keras.Model(inputs, L.Add(name="sum")([L.BatchNormalization(name="norm")(one), two]))
     assert names(model) == [["one"], ["norm"], ["two"], ["sum"]]
+
+
+@keras.saving.register_keras_serializable(package="walk")
+class Refuses(L.Layer):  # type: ignore[misc]
+    def call(self, x: Any) -> Any:  # noqa: ARG002
+        raise RuntimeError("not here")
+
+    def compute_output_spec(self, x: Any) -> Any:
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+def test_a_layer_that_refuses_is_where_a_walk_is_stuck() -> None:
+    model = keras.Sequential([keras.Input((4,)), L.Dense(4), Refuses(name="odd"), L.Dense(2)])
+    archive = equivalence.archived(model)
+    with pytest.raises(Stuck, match="'odd'"):
+        walked(archive, [np.zeros((2, 4), np.float32)])
 
 
 def test_samples_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from keras import layers as L
 
+from pruning import surgery
 from pruning.contract.spec import LeastSquaresStage
+from pruning.keras import live
+from pruning.keras.recover import least_squares
 from tests import graphs as zoo
 from tests.pruning.keras.recover.repaired import bench, far, outputs
 
@@ -135,7 +138,8 @@ def test_the_sum_is_what_the_last_term_is_solved_for() -> None:
     """The first term loses a unit that nothing can replace; the second, which knows it too, makes up for the sum."""
     inputs = keras.Input((4,))
     hidden = L.Dense(4, name="hidden")(inputs)
-    total = L.Add()([L.BatchNormalization()(L.Dense(3, name="one")(hidden)), L.Dense(3, name="two")(inputs)])
+    wide = L.Dense(6, name="wide")(inputs)
+    total = L.Add()([L.BatchNormalization()(L.Dense(3, name="one")(hidden)), L.Dense(3, name="two")(wide)])
     made = bench(zoo.randomized(keras.Model(inputs, total)), {"hidden": [0, 2]})
     x = images(made.original)
     sliced, _, _ = made.repair(EXACT, x)
@@ -176,3 +180,44 @@ def test_what_is_not_known_is_left_alone() -> None:
     assert (history[0]["layers"], history[0]["left_alone"]) == (2.0, 2.0)
     for path in (path for path in arrays if "lstm" in path):
         np.testing.assert_array_equal(arrays[path], made.case.archive.arrays[path])
+
+
+def test_an_attention_without_some_of_its_key_and_value_dimensions() -> None:
+    """Queries that surgery scales and the output projection are left alone; what follows makes up for some of it."""
+    inputs = keras.Input((6, 8))
+    x = L.Add()([inputs, L.MultiHeadAttention(2, 4, value_dim=6, name="attention")(inputs, inputs)])
+    x = L.LayerNormalization()(x)
+    model = zoo.randomized(keras.Model(inputs, L.Dense(3)(L.Dense(8, "relu")(x))))
+    made = bench(model, {})
+    groups = [group for group in made.case.units.groups if group.barrier is None and group.structure == "channel"]
+    made.removed = np.concatenate([group.units[::3] for group in groups])
+    x = images(model)
+    sliced, arrays, history = made.repair(LeastSquaresStage(stage="least_squares"), x)
+    before = outputs(made.original, x)
+    assert far(before, outputs(sliced, x)) < far(before, outputs(made.sliced(), x))
+    query = next(path for path in arrays if "query_dense/vars/0" in path)
+    np.testing.assert_array_equal(arrays[query], made.case.archive.arrays[query])
+    assert history[0]["left_alone"] >= 2
+    masked = surgery.mask(arrays, made.case.units, made.removed)
+    assert far(outputs(sliced, x), outputs(live.build(made.case.archive.config, masked), x)) < 1e-4
+
+
+def test_what_a_rectifier_cuts_off_is_asked_only_to_stay_there() -> None:
+    asked, gives = np.array([2.0, -1.0, -1.0, 7.0, 9.0]), np.array([0.5, 0.5, -3.0, 5.0, 8.0])
+    np.testing.assert_array_equal(least_squares._cut(asked, gives, 0.0, np.inf), [2.0, 0.0, -3.0, 7.0, 9.0])
+    np.testing.assert_array_equal(least_squares._cut(asked, gives, 0.0, 6.0), [2.0, 0.0, -3.0, 6.0, 8.0])
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_knowing_the_rectifier_comes_closer(norm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the units are lost for good; what the next layer gives behind its rectifier is nearer with more turns."""
+    inputs = keras.Input((16,))
+    x = L.Dense(12, use_bias=not norm, name="second")(L.Dense(24, "relu", name="first")(inputs))
+    x = L.ReLU()(L.BatchNormalization()(x) if norm else x)
+    made = bench(zoo.randomized(keras.Model(inputs, x)), {"first": range(0, 24, 2)})
+    data, found = images(made.original, 600), []
+    for turns in (1, 3):
+        monkeypatch.setattr(least_squares, "_TURNS", turns)
+        sliced, _, _ = made.repair(LeastSquaresStage(stage="least_squares"), data)
+        found.append(np.square(outputs(sliced, data)[0] - outputs(made.original, data)[0]).mean())
+    assert found[1] < 0.97 * found[0]
