@@ -6,12 +6,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op
 from pruning.nodes import Ref
 from pruning.rules import operation
 from pruning.rules.merge import broadcast, strung
-from pruning.rules.trace import Constant, Extent, Ids, Trace, Value, axes_of, replaced
+from pruning.rules.trace import Constant, Ids, Trace, Value, axes_of, replaced
 
 Location: TypeAlias = tuple[str | int, ...]
 
@@ -167,24 +166,6 @@ def matmul(op: Op, inputs: list[Value], trace: Trace) -> Value:
     output = (*broadcast(heads, trace), first[-2], second[-1])
     trace.cost(output[1:], (summed,), None)
     return output
-
-
-@operation("Einsum")
-def einsum(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """By its subscripts: a letter in the output passes and meets itself, one that is summed over stays."""
-    entering, arrow, leaving = op.config["subscripts"].replace(" ", "").partition("->")
-    values = [value for value, _ in operands(op, inputs)]
-    if not arrow or "." in entering:
-        raise VerificationFailed(f"einsum {op.config['subscripts']!r} has no output or an ellipsis")
-    known: dict[str, Extent] = {}
-    for letters, value in zip(entering.split(","), values, strict=True):
-        for letter, extent in zip(letters, value, strict=True):
-            known[letter] = trace.meet(known[letter], extent) if letter in known else extent
-    summed = tuple(known[letter] for letter in known if letter not in leaving)
-    trace.pin(summed, "mixes_channels", "a product sums over an axis that has units")
-    batch = leaving[:1]
-    trace.cost(tuple(extent for letter, extent in known.items() if letter != batch), (), None)
-    return tuple(known[letter] for letter in leaving)
 
 
 @operation("Glu")
