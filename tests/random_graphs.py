@@ -15,6 +15,7 @@ from keras import layers as L
 from tests.graphs import randomized
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
+Step = Callable[[Draw, list[Any]], Any]
 _WIDTHS = st.sampled_from([2, 3, 4, 6])
 _ACTIVATIONS = st.sampled_from(["linear", "relu", "tanh", "gelu", "softmax", "silu"])
 
@@ -35,7 +36,8 @@ def model(draw: Draw) -> keras.Model:
     return randomized(keras.Model(inputs, heads), draw(st.integers(0, 1000)))
 
 
-def _pick(draw: Draw, pool: list[Any]) -> Any:
+def pick(draw: Draw, pool: list[Any]) -> Any:
+    """One of the pool."""
     # Late tensors are taken more often: long chains find more than wide ones.
     return pool[max(draw(st.integers(0, len(pool) - 1)), draw(st.integers(0, len(pool) - 1)))]
 
@@ -55,7 +57,7 @@ def _head(draw: Draw, x: Any) -> Any:
 
 
 def _conv(draw: Draw, pool: list[Any]) -> Any:
-    x = _pick(draw, pool)
+    x = pick(draw, pool)
     groups = draw(st.sampled_from([g for g in (1, 1, 2, 3, x.shape[-1]) if x.shape[-1] % g == 0]))
     filters = groups * draw(st.sampled_from([1, 2, 3]))
     size, dilation = draw(st.sampled_from([(1, 1), (2, 1), (3, 1), (3, 2)]))
@@ -71,24 +73,24 @@ def _conv(draw: Draw, pool: list[Any]) -> Any:
 
 
 def _depthwise(draw: Draw, pool: list[Any]) -> Any:
-    return L.DepthwiseConv2D(3, padding="same", depth_multiplier=draw(st.integers(1, 2)))(_pick(draw, pool))
+    return L.DepthwiseConv2D(3, padding="same", depth_multiplier=draw(st.integers(1, 2)))(pick(draw, pool))
 
 
 def _separable(draw: Draw, pool: list[Any]) -> Any:
     multiplier = draw(st.integers(1, 2))
-    return L.SeparableConv2D(draw(_WIDTHS), 3, padding="same", depth_multiplier=multiplier)(_pick(draw, pool))
+    return L.SeparableConv2D(draw(_WIDTHS), 3, padding="same", depth_multiplier=multiplier)(pick(draw, pool))
 
 
 def _transposed(draw: Draw, pool: list[Any]) -> Any:
-    return L.Conv2DTranspose(draw(_WIDTHS), draw(st.sampled_from([1, 2, 3])), padding="same")(_pick(draw, pool))
+    return L.Conv2DTranspose(draw(_WIDTHS), draw(st.sampled_from([1, 2, 3])), padding="same")(pick(draw, pool))
 
 
 def _dense(draw: Draw, pool: list[Any]) -> Any:
-    return L.Dense(draw(_WIDTHS), activation=draw(_ACTIVATIONS))(_pick(draw, pool))
+    return L.Dense(draw(_WIDTHS), activation=draw(_ACTIVATIONS))(pick(draw, pool))
 
 
 def _norm(draw: Draw, pool: list[Any]) -> Any:
-    x = _pick(draw, pool)
+    x = pick(draw, pool)
     return L.BatchNormalization(axis=draw(st.sampled_from([-1, 3])), scale=draw(st.booleans()))(x)
 
 
@@ -102,36 +104,36 @@ def _activation(draw: Draw, pool: list[Any]) -> Any:
         "softmax": lambda: L.Softmax(axis=draw(st.sampled_from([1, -1]))),
         "dropout": lambda: L.Dropout(0.5),
     }
-    return layers[kind]()(_pick(draw, pool))
+    return layers[kind]()(pick(draw, pool))
 
 
 def _merge(draw: Draw, pool: list[Any]) -> Any:
-    x = _pick(draw, pool)
+    x = pick(draw, pool)
     partners = [t for t in pool if t.shape == x.shape and t is not x]
-    y = draw(st.sampled_from(partners)) if partners else L.Conv2D(x.shape[-1], 1)(_pick(draw, pool))
+    y = draw(st.sampled_from(partners)) if partners else L.Conv2D(x.shape[-1], 1)(pick(draw, pool))
     return draw(st.sampled_from([L.Add, L.Multiply, L.Maximum, L.Average, L.Subtract]))()([x, y])
 
 
 def _concatenate(draw: Draw, pool: list[Any]) -> Any:
-    return L.Concatenate()([_pick(draw, pool) for _ in range(draw(st.integers(2, 3)))])
+    return L.Concatenate()([pick(draw, pool) for _ in range(draw(st.integers(2, 3)))])
 
 
 def _gate(draw: Draw, pool: list[Any]) -> Any:
-    x = _pick(draw, pool)
+    x = pick(draw, pool)
     channels = x.shape[-1]
     gate = L.Dense(channels, "sigmoid")(_pooled(draw, x))
     return L.Multiply()([x, L.Reshape((1, 1, draw(st.sampled_from([channels, -1]))))(gate)])
 
 
 def _window(draw: Draw, pool: list[Any]) -> Any:
-    x = _pick(draw, pool)
+    x = pick(draw, pool)
     if draw(st.booleans()):
         return draw(st.sampled_from([L.MaxPooling2D, L.AveragePooling2D]))(3, 1, padding="same")(x)
     return L.Cropping2D(1)(L.ZeroPadding2D(1)(x))
 
 
 def _there_and_back(draw: Draw, pool: list[Any]) -> Any:
-    x = _pick(draw, pool)
+    x = pick(draw, pool)
     kind = draw(st.sampled_from(["flatten", "rows", "permute", "split"]))
     _, h, w, c = x.shape
     if kind == "flatten":
@@ -145,23 +147,28 @@ def _there_and_back(draw: Draw, pool: list[Any]) -> Any:
 
 
 def _shared(draw: Draw, pool: list[Any]) -> Any:
-    x = _pick(draw, pool)
+    x = pick(draw, pool)
     layer = L.Conv2D(draw(_WIDTHS), 3, padding="same")
     partners = [t for t in pool if t.shape == x.shape]
     return L.Concatenate()([layer(x), layer(draw(st.sampled_from(partners)))])
 
 
-def _nested(draw: Draw, pool: list[Any]) -> Any:
-    x = _pick(draw, pool)
+def nested(draw: Draw, pool: list[Any], steps: list[Step]) -> Any:
+    """A tensor of the pool through a model of two of these steps."""
+    x = pick(draw, pool)
     inner = keras.Input(x.shape[1:])
     pooled = [inner]
     for _ in range(2):
-        pooled.append(draw(st.sampled_from([_conv, _norm, _merge]))(draw, pooled))
+        pooled.append(draw(st.sampled_from(steps))(draw, pooled))
     return keras.Model(inner, pooled[-1])(x)
 
 
+def _nested(draw: Draw, pool: list[Any]) -> Any:
+    return nested(draw, pool, [_conv, _norm, _merge])
+
+
 def _attention(draw: Draw, pool: list[Any]) -> Any:
-    query, value = _pick(draw, pool), _pick(draw, pool)
+    query, value = pick(draw, pool), pick(draw, pool)
     layer = L.MultiHeadAttention(
         draw(st.integers(1, 3)),
         draw(st.integers(1, 4)),
@@ -175,7 +182,7 @@ def _attention(draw: Draw, pool: list[Any]) -> Any:
 
 
 def _grouped_attention(draw: Draw, pool: list[Any]) -> Any:
-    x = _pick(draw, pool)
+    x = pick(draw, pool)
     _, h, w, c = x.shape
     few, times = draw(st.integers(1, 3)), draw(st.integers(1, 2))
     rows = L.Reshape((h * w, c))(x)
@@ -184,7 +191,7 @@ def _grouped_attention(draw: Draw, pool: list[Any]) -> Any:
 
 
 def _mixing_norm(draw: Draw, pool: list[Any]) -> Any:
-    x = _pick(draw, pool)
+    x = pick(draw, pool)
     groups = [g for g in (1, 2, 3, -1) if x.shape[-1] % g == 0]
     kinds = [
         L.LayerNormalization(axis=draw(st.sampled_from([-1, [1, 2, 3]])), scale=draw(st.booleans())),
@@ -196,8 +203,8 @@ def _mixing_norm(draw: Draw, pool: list[Any]) -> Any:
 
 
 def _product(draw: Draw, pool: list[Any]) -> Any:
-    x = _pick(draw, pool)
-    other = L.Dense(x.shape[-1])(_pooled(draw, _pick(draw, pool)))
+    x = pick(draw, pool)
+    other = L.Dense(x.shape[-1])(_pooled(draw, pick(draw, pool)))
     likeness = L.Dot(axes=-1, normalize=draw(st.booleans()))([_pooled(draw, x), other])
     return L.Multiply()([x, L.Reshape((1, 1, x.shape[-1]))(L.Dense(x.shape[-1], "sigmoid")(likeness))])
 

@@ -31,9 +31,9 @@ def main(wanted: Sequence[str]) -> int:
     for name in wanted or [name for name in known if name not in done]:
         row = measure(name)
         page.keep(row)
-        page.write()
+        page.write(known)
         sys.stderr.write(f"{name}: {row.problem or 'fine'}, {row.seconds:.0f} s\n")
-    page.write()
+    page.write(known)
     return int(any(row.problem for row in page.rows().values()))
 
 

@@ -103,23 +103,24 @@ def rows() -> dict[str, Row]:
     return {row.name: row for row in sorted(found, key=lambda row: row.family)}
 
 
-def write() -> None:
-    """Render the page."""
-    PAGE.write_text(render(rows()), encoding="utf-8")
+def write(expected: Mapping[str, str]) -> None:
+    """Render the page; `expected`: all names that should be there, with their families."""
+    PAGE.write_text(render(rows(), expected), encoding="utf-8")
 
 
-def render(found: Mapping[str, Row]) -> str:
-    """The page as Markdown: a table and the notes for each family."""
+def render(found: Mapping[str, Row], expected: Mapping[str, str]) -> str:
+    """The page as Markdown: a table and the notes for each family, and what was not measured yet."""
     text = HEADER
-    for family in dict.fromkeys(row.family for row in found.values()):
-        text += _family(family, [row for row in found.values() if row.family == family])
-    return text
+    for family in dict.fromkeys(expected.values()):
+        names = [name for name in expected if expected[name] == family]
+        text += _family(family, [found[name] for name in names if name in found], [n for n in names if n not in found])
+    return text.rstrip("\n") + "\n"
 
 
-def _family(family: str, found: list[Row]) -> str:
+def _family(family: str, found: list[Row], missing: list[str]) -> str:
     passed = sum(not row.problem for row in found)
     lines = [
-        f"## {family}: {passed} of {len(found)}",
+        f"## {family}: {passed} of {len(found) + len(missing)}",
         "",
         f"| {' | '.join(COLUMNS)} |",
         f"|{'---|' * len(COLUMNS)}",
@@ -127,6 +128,8 @@ def _family(family: str, found: list[Row]) -> str:
         "",
     ]
     notes = [f"- {row.name}: {text}" for row in found for text in (row.problem, row.note) if text]
+    if missing:
+        notes.append(f"- Not measured yet: {', '.join(missing)}")
     return "\n".join([*lines, *notes, "", ""] if notes else [*lines, ""])
 
 

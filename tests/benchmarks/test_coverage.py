@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -22,6 +23,7 @@ ROW = Row(
     fit=True,
     seconds=2.4,
 )
+EXPECTED = {"LeNet": "by hand", "AlexNet": "by hand"}
 SAMPLE = ("MobileNet", "MobileNetV3Small", "EfficientNetB0", "DenseNet121")
 
 
@@ -31,16 +33,25 @@ def test_there_are_forty_builders() -> None:
 
 
 def test_a_row_is_rendered() -> None:
-    line = page.render({"LeNet": ROW}).splitlines()[-2]
+    line = page.render({"LeNet": ROW}, {"LeNet": "by hand"}).splitlines()[-1]
     assert line == (
         "| LeNet | 28x28x1 | 0.06 → 0.015 | 0.00042 → 0.00012 | 0.29 | 2e-16 | 3e-07 (no power) | 1e-07 | yes | – | 2 |"
     )
 
 
 def test_what_went_wrong_and_what_stays_are_told_below_the_table() -> None:
-    found = page.render({"LeNet": replace(ROW, problem="ValueError: no", note="the stem stays")})
-    assert "by hand: 0 of 1" in found
-    assert found.rstrip().endswith("- LeNet: ValueError: no\n- LeNet: the stem stays")
+    found = page.render({"LeNet": replace(ROW, problem="ValueError: no", note="the stem stays")}, EXPECTED)
+    assert "by hand: 0 of 2" in found
+    assert found.endswith("- LeNet: ValueError: no\n- LeNet: the stem stays\n- Not measured yet: AlexNet\n")
+
+
+def test_the_page_is_that_of_its_rows_and_tells_of_every_builder() -> None:
+    expected = builders.names_of_all()
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert text == page.render(page.rows(), expected)
+    words = set(re.findall(r"\w+", text))
+    assert words >= set(builders.applications())
+    assert set(page.rows()) <= set(expected)
 
 
 def test_what_stays_is_counted_by_reason() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from pruning import surgery
 from pruning.contract.errors import ContradictorySpec, VerificationFailed
 from pruning.graph import Op
 from pruning.rules.trace import NormalizedAxes
-from tests import equivalence, graphs, planted, random_graphs
+from tests import equivalence, graphs, planted, random_graphs, random_sequences
 
 TOLERANCE = 1e-9
+# How many random graphs of each kind the long test draws.
+EXAMPLES = int(os.environ.get("RANDOM_GRAPHS", "75"))
 
 
 @pytest.mark.parametrize("name", graphs.ZOO)
@@ -31,31 +34,33 @@ def test_pruned_equals_masked(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
+@pytest.mark.parametrize("kind", [random_graphs, random_sequences])
 @settings(
-    max_examples=15,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-@given(st.data())
-def test_random_graphs(data: st.DataObject) -> None:
-    with equivalence.double():
-        model = random_graphs.model(data.draw)
-    normalized_axes: NormalizedAxes = data.draw(st.sampled_from(["keep", "prune"]))
-    found, _ = equivalence.Proof(equivalence.archived(model), model).differences(normalized_axes=normalized_axes)
-    assert found < TOLERANCE
+@given(data=st.data())
+def test_random_graphs(kind: Any, data: st.DataObject) -> None:
+    prove(kind, data)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(60 + 20 * EXAMPLES)
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
-@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(st.data())
-def test_many_random_graphs(data: st.DataObject) -> None:
+@pytest.mark.parametrize("kind", [random_graphs, random_sequences])
+@settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_many_random_graphs(kind: Any, data: st.DataObject) -> None:
+    prove(kind, data)
+
+
+def prove(kind: Any, data: st.DataObject) -> None:
     with equivalence.double():
-        model = random_graphs.model(data.draw)
+        model = kind.model(data.draw)
     normalized_axes: NormalizedAxes = data.draw(st.sampled_from(["keep", "prune"]))
     found, _ = equivalence.Proof(equivalence.archived(model), model).differences(normalized_axes=normalized_axes)
     assert found < TOLERANCE
