@@ -1,7 +1,7 @@
 """`python -m benchmarks [name ...]` = `make bench`: run the benchmarks and print one table.
 
-`quality` and `repair` run only if named; `python -m benchmarks coverage [model ...]` writes docs/coverage.md instead
-and takes hours.
+`quality` and `repair` run only if named. `python -m benchmarks coverage [model ...]` writes docs/coverage.md instead,
+`python -m benchmarks criteria [name ...]` the table of docs/criteria.md; both take long.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from benchmarks.figure import Figure
 ALL = ("surgery", "growth", "inspection", "dry_run", "job", "upload", "polling", "imports")
 # Measured only when named: quality takes a quarter of an hour, repair some minutes.
 NAMED = ("quality", "repair")
+# These write a page of the docs.
+PAGES = ("coverage", "criteria")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the named benchmarks, or all; 1 if a goal was missed."""
-    if arguments and arguments[0] == "coverage":
-        from benchmarks import coverage
-
-        return coverage.main(arguments[1:])
+    if arguments and arguments[0] in PAGES:
+        return int(importlib.import_module(f"benchmarks.{arguments[0]}").main(arguments[1:]))
     if unknown := set(arguments) - {*ALL, *NAMED}:
-        sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join((*ALL, *NAMED))} and coverage\n")
+        sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join((*ALL, *NAMED, *PAGES))}\n")
         return 2
     figures: list[Figure] = []
     for name in arguments or ALL:

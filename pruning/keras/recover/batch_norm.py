@@ -28,12 +28,28 @@ def run(stage: BatchNormStage, context: Context) -> History:
 
     A layer called several times takes the mean over its calls.
     """
-    layers, moments = _traced(context.model)
-    if not layers:
-        return []
+    estimator(context.model)(stage, context)
+    return []
+
+
+def estimator(model: keras.Model) -> Callable[[BatchNormStage, Context], None]:
+    """`run` on this model, compiled once for many states of it."""
+    layers, moments = _traced(model)
+
+    def estimate(stage: BatchNormStage, context: Context) -> None:
+        if layers:
+            _write(layers, _totals(moments, len(layers), stage, context))
+
+    return estimate
+
+
+def _totals(
+    moments: Callable[[list[Any]], Any], calls: int, stage: BatchNormStage, context: Context
+) -> list[tuple[Floats, Floats]]:
+    """Mean and second moment at each call, over all samples."""
     count = min(stage.samples, len(context.train))
     rows = np.sort(np.random.default_rng(context.seed).permutation(len(context.train))[:count])
-    totals: list[tuple[Floats, Floats]] = [(np.float64(0), np.float64(0)) for _ in layers]
+    totals: list[tuple[Floats, Floats]] = [(np.float64(0), np.float64(0)) for _ in range(calls)]
     for start in range(0, count, stage.batch_size):
         batch = rows[start : start + stage.batch_size]
         inputs, _ = context.train.batch(batch)
@@ -44,8 +60,7 @@ def run(stage: BatchNormStage, context: Context) -> History:
             for (mean, square), (m, s) in zip(totals, found, strict=True)
         ]
         context.report(start + len(batch), count, "samples", {})
-    _write(layers, totals)
-    return []
+    return totals
 
 
 def _write(layers: list[Layer], totals: list[tuple[Floats, Floats]]) -> None:
