@@ -31,13 +31,17 @@ class LayerInfo(Record):
 
 
 class GroupInfo(Record):
-    """All coupled units with one set of producers: what a layer's width is made of."""
+    """All coupled units with one set of producers: what a layer's width is made of.
+
+    `coupled_because`: why several layers make one group; `kept_because`: the barrier of a group that is not prunable.
+    """
 
     id: str
     width: int
     layers: list[str]
     prunable: bool
     coupled_because: str | None
+    kept_because: str | None = None
     structure: Literal["channel", "head"] = "channel"
 
 

@@ -20,6 +20,7 @@ def inspection(case: Case, inputs: list[Port], outputs: list[Port]) -> Inspectio
     """Layers, groups, barriers, costs and the floor that pruning can reach."""
     elements = measures.elements(case.units)
     macs = measures.macs(case.units)
+    kept = measures.barriers(case.units)
     return Inspection(
         keras_version=str(case.archive.metadata.get("keras_version", "unknown")),
         inputs=[_tensor(port) for port in inputs],
@@ -45,6 +46,7 @@ def inspection(case: Case, inputs: list[Port], outputs: list[Port]) -> Inspectio
                 layers=list(group.layers),
                 prunable=group.barrier is None,
                 coupled_because=group.coupled_because,
+                kept_because=kept.get(group.id),
                 structure=group.structure,
             )
             for group in case.units.groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -82,8 +83,17 @@ def call(model: keras.Model, inputs: Sequence[Any], training: bool = False) -> l
     packed = inputs[0] if sequential else keras.tree.pack_sequence_as(model.input, list(inputs))
     if not _needs_xla(model):
         return list(keras.tree.flatten(model(packed, training=training)))
-    compiled = tf.function(lambda given: model(given, training=training), autograph=False, jit_compile=True)
-    return list(keras.tree.flatten(compiled(keras.tree.map_structure(tf.convert_to_tensor, packed))))
+    found = _compiled(model, training)(keras.tree.map_structure(tf.convert_to_tensor, packed))
+    return list(keras.tree.flatten(found))
+
+
+def _compiled(model: keras.Model, training: bool) -> Any:
+    """The model as one program of XLA; kept beside the model's own attributes, since compiling takes seconds."""
+    name = f"_compiled_{training}"
+    if name not in vars(model):
+        call_model = partial(model, training=training)
+        vars(model)[name] = tf.function(call_model, autograph=False, jit_compile=True)
+    return vars(model)[name]
 
 
 def _needs_xla(model: keras.Model) -> bool:
