@@ -10,7 +10,16 @@ from typing import TypeAlias
 import keras
 
 Builder: TypeAlias = Callable[[], keras.Model]
+Shape: TypeAlias = tuple[int, ...]
 USUAL = (224, 224, 3)
+# A convolution with as many groups as channels is expanded to a dense one on a CPU: hours at real size, in float64.
+PROVEN_AT = {
+    "ConvNeXtTiny": (64, 64, 3),
+    "ConvNeXtSmall": (64, 64, 3),
+    "ConvNeXtBase": (32, 32, 3),
+    "ConvNeXtLarge": (32, 32, 3),
+    "ConvNeXtXLarge": (32, 32, 3),
+}
 
 
 def applications() -> dict[str, Builder]:
@@ -36,3 +45,12 @@ def names_of_all() -> dict[str, str]:
 def build(name: str) -> keras.Model:
     """The model of this name."""
     return FAMILIES[names_of_all()[name]]()[name]()
+
+
+def smaller(name: str, model: keras.Model) -> keras.Model:
+    """The model to run: where its own input is too large for that, one of the same weights on smaller images."""
+    if name not in PROVEN_AT:
+        return model
+    made = getattr(keras.applications, name)(weights=None, input_shape=PROVEN_AT[name])
+    made.set_weights(model.get_weights())
+    return made

@@ -15,10 +15,11 @@ import keras
 import numpy as np
 
 from benchmarks.coverage import bare
-from benchmarks.coverage.builders import build, names_of_all
+from benchmarks.coverage.builders import PROVEN_AT, build, names_of_all, smaller
 from benchmarks.coverage.page import Row, as_expected
 from pruning import archive as archives
 from pruning import measures, planning, surgery
+from pruning.archive import Archive
 from pruning.contract.result import LayerReport
 from pruning.contract.spec import Spec, resolve
 from pruning.keras import live, pipeline, private, probe, verify
@@ -42,9 +43,14 @@ def main(name: str, folder: str) -> None:
     try:
         keras.utils.set_random_seed(0)
         model = build(name)
+        whole = live.archive(model) if name in PROVEN_AT else None
+        model = smaller(name, model)
         draw(model)
         began = time.monotonic()
-        row = replace(prune(row, model, Path(folder)), seconds=time.monotonic() - began)
+        row = prune(row, model, Path(folder))
+        if whole is not None:
+            row = at_real_size(row, whole)
+        row = replace(row, seconds=time.monotonic() - began)
         note(row)
         del model
         keras.backend.clear_session()
@@ -114,6 +120,15 @@ def prune(row: Row, model: keras.Model, folder: Path) -> Row:
     )
     layers = measures.layers(case.units, cut.arrays, chosen.removed, chosen.reasons)
     return row if as_expected(row.ratio) else replace(row, note=what_stays(layers))
+
+
+def at_real_size(row: Row, archive: Archive) -> Row:
+    """The row with MACs of the model's own input size; what ran was smaller."""
+    case = planning.study(archive, SPEC.pruning)
+    chosen = planning.decide(case, planning.score(case, SPEC), SPEC.pruning)
+    macs = (sum(measures.macs(case.units).values()), sum(measures.macs(case.units, chosen.removed).values()))
+    shape = tuple(archive.config["config"]["layers"][0]["config"]["batch_shape"][1:])
+    return replace(row, input_shape=shape, proven_at=row.input_shape, macs=macs)
 
 
 def what_stays(layers: list[LayerReport]) -> str:

@@ -45,7 +45,8 @@ scope `layer`, all constraints at their defaults), verified, written. Random inp
   Keras.
 - **seconds**: from saving the model to both proofs, on two cores that had much other work.
 
-Where MACs do not fall to {EXPECTED[0]:.2f} ... {EXPECTED[1]:.2f} of the original, the notes say what keeps them.
+MACs are those of the real size; where a model was run on smaller images, which a CPU can do, the input says so. Where
+they do not fall to {EXPECTED[0]:.2f} ... {EXPECTED[1]:.2f} of the original, the notes say what keeps them.
 
 """
 
@@ -58,6 +59,7 @@ class Row:
     family: str = ""
     keras: str = ""
     input_shape: tuple[int, ...] = ()
+    proven_at: tuple[int, ...] = ()
     parameters: tuple[int, int] | None = None
     macs: tuple[int, int] | None = None
     structure: float | None = None
@@ -140,7 +142,8 @@ def _line(row: Row) -> str:
     )
     cells = [
         row.name,
-        "x".join(map(str, row.input_shape)),
+        "x".join(map(str, row.input_shape))
+        + (f", run at {'x'.join(map(str, row.proven_at))}" if row.proven_at else ""),
         parameters,
         macs,
         f"{row.ratio:.2f}" if row.macs else "–",
