@@ -55,9 +55,9 @@ def in_a_sequential() -> keras.Model:
 
 QUICK: dict[str, Callable[[], keras.Model]] = {
     "bert for texts": lambda: M.BertTextClassifier(backbone=bert(), num_classes=3),
-    "vit": vit,
 }
 SLOW: dict[str, Callable[[], keras.Model]] = {
+    "vit": vit,
     "bert": bert,
     "bert, masked": lambda: M.BertMaskedLM(backbone=bert()),
     "bert, embedder": lambda: M.BertTextEmbedder(backbone=bert()),
@@ -145,6 +145,7 @@ def test_without_keras_hub_the_answer_names_the_extra(tmp_path: Path, monkeypatc
         load.load(tmp_path / "upload.keras")
 
 
+@pytest.mark.slow
 def test_keras_hub_is_loaded_only_where_a_config_names_it() -> None:
     code = (
         "import sys; from pruning.keras import hub, pipeline; hub.require({'layers': []});"

@@ -45,7 +45,7 @@ def volume_segmentation() -> keras.Model:
     return keras.Model(inputs, L.Conv3D(2, 1, activation="softmax")(L.SpatialDropout3D(0.1)(x)))
 
 
-@architecture(quick=True)
+@architecture()
 def residual_with_squeeze_and_hard_coded_reshape() -> keras.Model:
     inputs = x = keras.Input((12, 12, 3))
     x = _conv(x, 8, use_bias=False)
@@ -147,7 +147,7 @@ def dense_net_with_transition() -> keras.Model:
     return keras.Model(inputs, L.Dense(3, activation="softmax")(L.GlobalAveragePooling2D()(x)))
 
 
-@architecture(quick=True)
+@architecture()
 def inverted_residuals_with_hard_swish() -> keras.Model:
     inputs = x = keras.Input((16, 16, 3))
     x = L.Rescaling(1 / 127.5, offset=-1.0)(x)

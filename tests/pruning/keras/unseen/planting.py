@@ -9,6 +9,7 @@ import numpy as np
 
 from pruning.archive import Arrays
 from pruning.planning import Case
+from pruning.units import Group
 
 SHARE = 0.3
 
@@ -23,7 +24,7 @@ class Planted:
     @property
     def share(self) -> float:
         """The share of all units that compete which is dead."""
-        widths = [len(group.units) for group in self.case.units.groups if group.barrier is None]
+        widths = [len(group.units) for group in self.case.units.groups if _competes(group)]
         return sum(len(found) for found in self.dead.values()) / max(1, sum(widths))
 
 
@@ -39,7 +40,7 @@ def plant(case: Case, *, consumers: bool, seed: int = 0) -> Planted:
     dead: dict[str, list[int]] = {}
     for group in case.units.groups:
         width = len(group.units)
-        if group.barrier is None and width > 1:
+        if _competes(group) and width > 1:
             chosen = np.sort(rng.choice(width, max(1, min(width - 1, round(SHARE * width))), replace=False))
             gone[group.units[chosen]] = True
             dead[group.id] = chosen.tolist()
@@ -47,6 +48,10 @@ def plant(case: Case, *, consumers: bool, seed: int = 0) -> Planted:
         if axis.role != "consumer" or consumers:
             np.moveaxis(arrays[axis.weight], axis.axis, 0)[gone[axis.ids]] = 0
     return Planted(replace(case, archive=replace(case.archive, arrays=arrays)), dead)
+
+
+def _competes(group: Group) -> bool:
+    return group.barrier is None and group.structure == "channel"
 
 
 def fresh(case: Case, rng: np.random.Generator) -> Arrays:

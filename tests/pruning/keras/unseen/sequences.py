@@ -20,7 +20,7 @@ def residual_network_of_any_length() -> keras.Model:
     return keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling1D()(x)))
 
 
-@architecture(quick=True)
+@architecture()
 def stacked_recurrent() -> keras.Model:
     inputs = x = keras.Input((6, 3))
     x = L.LSTM(7, return_sequences=True)(x)
