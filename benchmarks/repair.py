@@ -28,7 +28,7 @@ GOAL = 0.256
 
 
 def measure(
-    folder: Path = DATA, networks: Sequence[str] = tuple(NETWORKS), scopes: Sequence[str] = ("layer", "global")
+    folder: Path = DATA, networks: Sequence[str] = tuple(NETWORKS), scopes: Sequence[str] = ("layer",)
 ) -> list[Figure]:
     """Points of test accuracy that each recovery still lacks, over those lost without one."""
     figures = []
