@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
+from inspect import signature
 from itertools import count
 from typing import Any
 
@@ -84,7 +85,11 @@ class Walk:
             shape, mask = self._times.pop(self._entered[index])
             return with_mask(tf.reshape(value, tf.concat([shape, tf.shape(value)[1:]], 0)), mask)
         args, kwargs = (self._filled(part) for part in (list(op.args), dict(op.kwargs)))
-        return layer_of(op, self._config, self._model)(*args, **kwargs)
+        layer = layer_of(op, self._config, self._model)
+        # As in a call of the whole model, its mode comes before the one that the config recorded for the layer.
+        if isinstance(layer, keras.Layer) and "training" in signature(layer.call).parameters:
+            kwargs |= {"training": False}
+        return layer(*args, **kwargs)
 
     def _filled(self, value: Any) -> Any:
         """A call's arguments as Keras takes them."""
