@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
-from inspect import signature
 from itertools import count
 from typing import Any
 
@@ -18,9 +17,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pruning.graph import Graph, Op
+from pruning.keras.calls import as_input, called, live_layers
 from pruning.keras.data import Samples
 from pruning.keras.private import mask_of, with_mask
-from pruning.nodes import Ref
 from pruning.products import KNOWN
 
 Place = tuple[str | int, ...]
@@ -38,7 +37,7 @@ class Walk:
     def __init__(
         self, graph: Graph, config: Mapping[str, Any], model: keras.Model, inputs: Sequence[NDArray[Any]]
     ) -> None:
-        self.graph, self._config, self._model = graph, config, model
+        self.graph, self._layers = graph, live_layers(model, config)
         self.values: dict[int, Any] = {
             tensor: tf.constant(array) for tensor, array in zip(graph.inputs, inputs, strict=True)
         }
@@ -75,7 +74,7 @@ class Walk:
 
     def _call(self, op: Op, index: int) -> Any:
         if op.class_name == "InputLayer":
-            return self.values[op.inputs[0]]
+            return as_input(self.values[op.inputs[0]], self._layers.get(op.location))
         if op.class_name == "TimeDistributed.enter":
             value = self.values[op.inputs[0]]
             self._times[op.outputs[0]] = tf.shape(value)[:2], mask_of(value)
@@ -84,40 +83,7 @@ class Walk:
             value = self.values[op.inputs[0]]
             shape, mask = self._times.pop(self._entered[index])
             return with_mask(tf.reshape(value, tf.concat([shape, tf.shape(value)[1:]], 0)), mask)
-        args, kwargs = (self._filled(part) for part in (list(op.args), dict(op.kwargs)))
-        layer = layer_of(op, self._config, self._model)
-        # As in a call of the whole model, its mode comes before the one that the config recorded for the layer.
-        if isinstance(layer, keras.Layer) and "training" in signature(layer.call).parameters:
-            kwargs |= {"training": False}
-        return layer(*args, **kwargs)
-
-    def _filled(self, value: Any) -> Any:
-        """A call's arguments as Keras takes them."""
-        if isinstance(value, Ref):
-            return self.values[value.tensor]
-        if isinstance(value, dict):
-            if value.get("class_name") == "__tuple__":
-                return tuple(self._filled(item) for item in value["items"])
-            if "class_name" in value and "config" in value:
-                return keras.saving.deserialize_keras_object(value)
-            return {key: self._filled(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self._filled(item) for item in value]
-        return value
-
-
-def layer_of(op: Op, config: Mapping[str, Any], model: keras.Model) -> Any:
-    """The live layer or operation of an op; `config`: the model's."""
-    entry: Any = config
-    found: Any = model
-    for key in op.location:
-        entry = entry[key]
-        if key == "layer":
-            found = found.layer
-        elif isinstance(key, int):
-            name = entry["config"]["name"]
-            found = next(part for part in getattr(found, "operations", found.layers) if part.name == name)
-    return found
+        return called(self._layers[op.location], op, self.values)
 
 
 def sample(

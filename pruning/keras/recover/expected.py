@@ -8,7 +8,6 @@ is what its statistics say of the data it was trained on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, TypeAlias
 
 import keras
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from pruning import products
 from pruning.chains import Arrays, factor, is_norm, statistics
 from pruning.graph import Op
-from pruning.keras.walk import layer_of
+from pruning.keras.calls import live_layers
 from pruning.planning import Case
 from pruning.rules.activation import ELEMENTWISE
 from pruning.rules.trace import shape_of
@@ -34,11 +33,12 @@ _WEIGHTS /= _WEIGHTS.sum()
 def expectations(case: Case, model: keras.Model) -> dict[int, Known]:
     """The mean and deviation of each tensor of the original that anything is known of."""
     tensors, arrays = case.units.tensors, case.archive.arrays
+    layers = live_layers(model, case.archive.config)
     found: dict[int, Known] = {}
     for op in case.graph.ops:
         inputs = [found.get(tensor, unknown(len(tensors[tensor]))) for tensor in op.inputs]
         sizes = [shape_of(tensors[tensor])[1:] for tensor in op.inputs]
-        made = _call(op, inputs, sizes, arrays, partial(layer_of, op, case.archive.config, model))
+        made = _call(op, inputs, sizes, arrays, layers.get(op.location))
         if made is not None and len(op.outputs) == 1:
             found[op.outputs[0]] = made
     return found
@@ -64,15 +64,13 @@ def through(function: Callable[[Any], Any], known: Known) -> Known:
     return _lost(np.where(constant, middle, first), lost), _lost(np.where(constant, 0.0, spread), lost)
 
 
-def _call(
-    op: Op, inputs: list[Known], sizes: list[tuple[int | None, ...]], arrays: Arrays, layer: Callable[[], Any]
-) -> Known | None:
+def _call(op: Op, inputs: list[Known], sizes: list[tuple[int | None, ...]], arrays: Arrays, layer: Any) -> Known | None:
     if op.module != "keras.layers":
         return None
     if is_norm(op):
         return _norm(op, inputs[0], arrays)
     if op.class_name in _ACTIVATIONS or (op.class_name == "Activation" and op.config["activation"] in ELEMENTWISE):
-        return through(layer(), inputs[0])
+        return through(layer, inputs[0])
     if op.class_name in _RULES:
         return _RULES[op.class_name](op, inputs, sizes)
     return _product(op, inputs[0], arrays) if len(inputs) == 1 else None
