@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
@@ -14,6 +15,8 @@ Phase = Literal[
     "load", "graph", "score", "plan", "surgery", "verify", "recover", "measure", "evaluate", "export", "inspect"
 ]
 MAX_LINE_BYTES = 32 * 2**20
+# What a step of the engine calls to tell how far it is: completed, total, unit, detail of a `Progress`.
+Report: TypeAlias = Callable[[int, int, str, dict[str, float | int | str | None]], None]
 
 
 class Progress(Record):

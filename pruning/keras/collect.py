@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pruning import criteria
 from pruning.contract.criteria import Criterion, FromSamples, Need
 from pruning.contract.errors import DatasetMismatch
+from pruning.contract.progress import Report
 from pruning.criteria.evidence import Evidence, Gradients, Inputs
 from pruning.keras import live, private
 from pruning.keras.data import Samples
@@ -30,7 +31,6 @@ from pruning.units import Units
 
 Array: TypeAlias = NDArray[Any]
 Tensor: TypeAlias = Any
-Report: TypeAlias = Callable[[int, int, str, dict[str, float | int | str | None]], None]
 # A wider second moment than this is not kept: 64 MiB in single precision.
 WIDEST = 4096
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 import keras
@@ -14,6 +13,7 @@ from pruning import rewiring
 from pruning.archive import Archive
 from pruning.contract.criteria import BlockInfluence, LossChange
 from pruning.contract.errors import DatasetMismatch
+from pruning.contract.progress import Report
 from pruning.criteria import Evidence
 from pruning.keras import bypass, live
 from pruning.keras.data import Samples
@@ -22,7 +22,6 @@ from pruning.keras.objective import Objective
 from pruning.planning import Case
 
 Array: TypeAlias = NDArray[Any]
-Report: TypeAlias = Callable[[int, int, str, dict[str, float | int | str | None]], None]
 
 
 def evidence(
@@ -42,7 +41,7 @@ def evidence(
     if train is None or (criterion.needs_labels and (objective is None or not train.labels)):
         what = "training samples and their labels" if criterion.needs_labels else "training samples"
         raise DatasetMismatch(f"criterion {criterion.name} needs {what}")
-    few = _drawn(train, criterion.samples, seed)
+    few = train.few(criterion.samples, seed)
 
     def loss(archive: Archive) -> float:
         assert objective is not None
@@ -92,9 +91,3 @@ def similarity(first: Array, second: Array) -> Array:
 def _vectors(tensor: Any) -> Array:
     values = np.asarray(keras.ops.convert_to_numpy(tensor)).astype(np.float64)
     return values.reshape(-1, values.shape[-1])
-
-
-def _drawn(train: Samples, count: int, seed: int) -> Samples:
-    rows = np.sort(np.random.default_rng(seed).permutation(len(train))[:count])
-    labels = tuple(replace(label, values=label.values[rows]) for label in train.labels)
-    return replace(train, inputs=tuple(array[rows] for array in train.inputs), labels=labels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,6 +50,12 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.inputs[0])
+
+    def few(self, count: int, seed: int) -> Samples:
+        """Up to `count` of them, drawn by the seed, in their order."""
+        rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        labels = tuple(replace(label, values=label.values[rows]) for label in self.labels)
+        return replace(self, inputs=tuple(array[rows] for array in self.inputs), labels=labels)
 
     def batch(self, indices: slice | NDArray[np.int64]) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         """Inputs, cast to what the model takes, and labels of some samples."""

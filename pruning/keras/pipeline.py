@@ -18,7 +18,7 @@ from pruning.contract.criteria import OfBlocks
 from pruning.contract.dataset import DatasetDescription, Split
 from pruning.contract.errors import DatasetMismatch, DatasetRequired, InfeasibleTarget
 from pruning.contract.inspection import Inspection
-from pruning.contract.progress import Line, Phase, Produced, Progress
+from pruning.contract.progress import Line, Phase, Produced, Progress, Report
 from pruning.contract.request import InspectRequest, PruneRequest
 from pruning.contract.result import (
     LatencyFigure,
@@ -94,9 +94,9 @@ def prune(request: PruneRequest, emit: Emit) -> Result:
     cut = planning.cut(run.case, chosen)
     model = live.build(cut.config, cut.arrays)
     score = _scorer(run, model)
-    edited, stages = _repair(run, chosen, model, score)
+    edited, repaired, stages = _repair(run, chosen, cut, model, score)
     _tell(emit, "verify")
-    proof = _verify(run, edited, chosen, planning.cut(edited, chosen))
+    proof = _verify(run, edited, chosen, repaired)
     stages += _recover(run, chosen, model, score)
     trained = archives.replace_arrays(cut, live.values(model, cut))
     _tell(emit, "export")
@@ -238,9 +238,12 @@ def _scorer(run: _Run, model: keras.Model) -> Callable[[Split], Scores] | None:
 
 
 def _repair(
-    run: _Run, chosen: Decision, model: keras.Model, score: Callable[[Split], Scores] | None
-) -> tuple[Case, list[StageReport]]:
-    """The original with its arrays edited at full width by the stages that repair; `model`, cut from it, follows."""
+    run: _Run, chosen: Decision, cut: Archive, model: keras.Model, score: Callable[[Split], Scores] | None
+) -> tuple[Case, Archive, list[StageReport]]:
+    """The original with its arrays edited at full width by the stages that repair, and what is cut from it.
+
+    `cut`, `model`: what is cut from the original as it came; the model follows the repairs.
+    """
     edited, reports = run.case, []
     for stage in filter(recover.repairs, run.stages):
         whole = recover.Whole(
@@ -255,9 +258,10 @@ def _repair(
         start = time.monotonic()
         arrays, history = recover.repair(stage, whole)
         edited = replace(edited, archive=archives.replace_arrays(edited.archive, arrays))
-        live.assign(model, planning.cut(edited, chosen).arrays)
+        cut = planning.cut(edited, chosen)
+        live.assign(model, cut.arrays)
         reports.append(_reported(run, stage, score, time.monotonic() - start, history))
-    return edited, reports
+    return edited, cut, reports
 
 
 def _recover(
@@ -287,7 +291,7 @@ def _judge(run: _Run, score: Callable[[Split], Scores] | None) -> Callable[[], S
     return partial(score, "validation") if score is not None and "validation" in run.splits else None
 
 
-def _staged(run: _Run, stage: Stage) -> Callable[[int, int, str, dict[str, float | int | str | None]], None]:
+def _staged(run: _Run, stage: Stage) -> Report:
     number = next(at for at, other in enumerate(run.stages, 1) if other is stage)
     return _reporter(run.emit, "recover", f"{number}/{len(run.stages)} {stage.stage}")
 
@@ -382,9 +386,7 @@ def _tell(emit: Emit, phase: Phase) -> None:
     emit(Progress(phase=phase))
 
 
-def _reporter(
-    emit: Emit, phase: Phase, what: str
-) -> Callable[[int, int, str, dict[str, float | int | str | None]], None]:
+def _reporter(emit: Emit, phase: Phase, what: str) -> Report:
     def report_progress(completed: int, total: int, unit: str, detail: dict[str, float | int | str | None]) -> None:
         emit(Progress(phase=phase, completed=completed, total=total, unit=unit, detail={"what": what, **detail}))
 

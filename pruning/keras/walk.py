@@ -12,7 +12,6 @@ from itertools import count
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
@@ -103,9 +102,8 @@ def sample(
             probe.run(index)
             widest = max(widest, probe.alive)
             probe.forget(index)
-    count = max(1, min(count, len(train), _ALIVE_BYTES // (networks * widest)))
-    rows = np.sort(np.random.default_rng(seed).permutation(len(train))[:count])
-    return train.batch(rows)[0]
+    room = max(1, _ALIVE_BYTES // (networks * widest))
+    return train.few(min(count, room), seed).batch(slice(None))[0]
 
 
 def _pairs(ops: Sequence[Op]) -> dict[int, int]:

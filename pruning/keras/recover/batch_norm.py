@@ -47,19 +47,17 @@ def _totals(
     moments: Callable[[list[Any]], Any], calls: int, stage: BatchNormStage, context: Context
 ) -> list[tuple[Floats, Floats]]:
     """Mean and second moment at each call, over all samples."""
-    count = min(stage.samples, len(context.train))
-    rows = np.sort(np.random.default_rng(context.seed).permutation(len(context.train))[:count])
+    few, done = context.train.few(stage.samples, context.seed), 0
     totals: list[tuple[Floats, Floats]] = [(np.float64(0), np.float64(0)) for _ in range(calls)]
-    for start in range(0, count, stage.batch_size):
-        batch = rows[start : start + stage.batch_size]
-        inputs, _ = context.train.batch(batch)
-        share = len(batch) / count
+    for inputs, _ in few.batches(stage.batch_size):
+        share = len(inputs[0]) / len(few)
         found = moments([tf.constant(array) for array in inputs])
         totals = [
             (mean + share * m.numpy().astype(np.float64), square + share * s.numpy().astype(np.float64))
             for (mean, square), (m, s) in zip(totals, found, strict=True)
         ]
-        context.report(start + len(batch), count, "samples", {})
+        done += len(inputs[0])
+        context.report(done, len(few), "samples", {})
     return totals
 
 

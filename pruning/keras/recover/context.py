@@ -10,15 +10,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from pruning.contract.progress import Report
 from pruning.keras.data import Samples
 from pruning.keras.evaluate import Scores
 from pruning.keras.objective import Objective
 from pruning.planning import Case
 
 History: TypeAlias = list[dict[str, float]]
-Report: TypeAlias = Callable[[int, int, str, dict[str, float | int | str | None]], None]
-
-
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 
