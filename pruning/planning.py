@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -149,17 +149,16 @@ def decision(case: Case, plan: Plan, scores: dict[str, Any], pruning: Pruning) -
     return Decision(plan, surgery.removed_of(plan, case.units), {}, reasons)
 
 
-def cut(case: Case, chosen: Decision) -> Archive:
+def cut(case: Case, chosen: Decision) -> Case:
     """The model without its removed units or blocks, or with its masked weights zero. Raises what surgery raises."""
     if chosen.plan.structure == "weight":
-        return archives.replace_arrays(case.archive, masks.apply(case.archive.arrays, chosen.masks))
+        arrays = masks.apply(case.archive.arrays, chosen.masks)
+        return replace(case, archive=archives.replace_arrays(case.archive, arrays))
     if chosen.plan.structure == "layer":
         left = rewiring.apply(case.archive, case.blocks, chosen.blocks)
-        rewiring.check(left, case.units, case.blocks, chosen.blocks)
-        return left
+        return Case(left, *rewiring.check(left, case.units, case.blocks, chosen.blocks))
     left = surgery.apply(case.archive, case.graph, case.units, chosen.removed)
-    surgery.check(left, case.units, chosen.removed)
-    return left
+    return Case(left, *surgery.check(left, case.units, chosen.removed))
 
 
 def keep_map(case: Case, chosen: Decision) -> KeepMap | None:
@@ -218,11 +217,11 @@ def foretell(case: Case, request: PruneRequest, spec: Spec, scores: dict[str, An
     chosen = decide(case, scores, spec.pruning)
     left = cut(case, chosen)
     before = figures(case, Path(request.model).stat().st_size)
-    after = figures(study(left), archives.size_bytes(left))
+    after = figures(left, archives.size_bytes(left.archive))
     return Result(
         measures=report(before, after, request.upload_bytes),
         removed=removed(case, chosen),
-        layers=layers(case, chosen, left),
+        layers=layers(case, chosen, left.archive),
         warnings=foreseen(case, chosen, before, after),
         plan=chosen.plan,
     )

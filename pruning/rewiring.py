@@ -17,6 +17,7 @@ from pruning.archive import Archive, without_optimizer
 from pruning.blocks import Block, Blocks
 from pruning.contract.errors import ContradictorySpec, VerificationFailed
 from pruning.contract.plan import KeepMap, KeptArray
+from pruning.graph import Graph
 from pruning.nodes import Config
 from pruning.steps import Level, Location, Step, through
 from pruning.surgery import without_build_config
@@ -48,15 +49,17 @@ def apply(archive: Archive, blocks: Blocks, chosen: Iterable[Block]) -> Archive:
     )
 
 
-def check(result: Archive, units: Units, blocks: Blocks, chosen: Iterable[Block]) -> None:
+def check(result: Archive, units: Units, blocks: Blocks, chosen: Iterable[Block]) -> tuple[Graph, Units]:
     """Read a rewired model like an upload: names and arrays must fit its layers, and it must cost what is left.
 
-    Raises `VerificationFailed` where what is left does not fit together.
+    The graph and the units that were read. Raises `VerificationFailed` where what is left does not fit together.
     """
-    now = sum(cost.multiplier * prod(len(ids) for ids in cost.axes) for cost in surgery.reread(result, units).costs)
+    graph, found = surgery.reread(result, units)
+    now = sum(cost.multiplier * prod(len(ids) for ids in cost.axes) for cost in found.costs)
     predicted = sum(blocks.macs(units, chosen).values())
     if predicted != now:
         raise VerificationFailed(f"the model without its blocks should cost {predicted} MACs, it costs {now}")
+    return graph, found
 
 
 def keep_map(before: Archive, after: Archive) -> KeepMap:

@@ -17,7 +17,7 @@ from pruning.contract.errors import ContradictorySpec, SecateurError, Verificati
 from pruning.contract.plan import GroupPlan, KeepMap, KeptArray, Plan
 from pruning.graph import Graph
 from pruning.hdf5 import Arrays
-from pruning.rules.trace import Ids, Structure, Trace, left
+from pruning.rules.trace import Ids, Structure, left
 from pruning.units import Units
 
 
@@ -47,10 +47,10 @@ def sketch(archive: Archive, graph: Graph, units: Units, removed: npt.ArrayLike)
     return replace(kept, config=_resized(archive.config, graph, units, gone), arrays=arrays)
 
 
-def check(result: Archive, units: Units, removed: npt.ArrayLike) -> None:
+def check(result: Archive, units: Units, removed: npt.ArrayLike) -> tuple[Graph, Units]:
     """Read a sliced model like an upload: every array must fit its layer, every layer cost what was predicted.
 
-    Raises `VerificationFailed` where what is left does not fit together.
+    The graph and the units that were read. Raises `VerificationFailed` where what is left does not fit together.
     """
     gone = _gone(units, removed)
     bound = {axis.weight for axis in units.axes}
@@ -58,26 +58,27 @@ def check(result: Archive, units: Units, removed: npt.ArrayLike) -> None:
     for entry in units.layers:
         if entry.name in resized and (loose := set(entry.weights) - bound):
             raise VerificationFailed(f"layer {entry.name!r} is resized but no rule binds its arrays {sorted(loose)}")
-    found = reread(result, units)
+    graph, found = reread(result, units)
     for cost, now in zip(units.costs, found.costs, strict=True):
         predicted = cost.multiplier * prod(left(ids, gone) or 0 for ids in cost.axes)
         if predicted != now.multiplier * prod(len(ids) for ids in now.axes):
             raise VerificationFailed(f"layer {cost.layer!r} should cost {predicted} MACs, its arrays cost other")
+    return graph, found
 
 
-def reread(result: Archive, units: Units) -> Trace:
-    """The notes of all rules on what surgery left. Raises `VerificationFailed` where a layer does not fit."""
+def reread(result: Archive, units: Units) -> tuple[Graph, Units]:
+    """The graph and the units of what surgery left. Raises `VerificationFailed` where a layer does not fit."""
     try:
         graph = graphs.build(result.config)
         graphs.check_names(graph, result.names)
-        found, _ = unit_finder.traced(graph, result.arrays)
+        found = unit_finder.find(graph, result.arrays)
     except SecateurError as error:
         raise VerificationFailed(f"what is left of the model does not fit together: {error.detail}") from error
     known = {barrier.layer for barrier in units.barriers if barrier.code == "misread"}
     for barrier in found.barriers:
         if barrier.code == "misread" and barrier.layer not in known:
             raise VerificationFailed(f"what is left of layer {barrier.layer!r} does not fit together: {barrier.detail}")
-    return found
+    return graph, found
 
 
 def mask(arrays: Mapping[str, npt.NDArray[Any]], units: Units, removed: npt.ArrayLike) -> Arrays:

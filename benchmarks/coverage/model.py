@@ -100,19 +100,19 @@ def prune(row: Row, model: keras.Model, folder: Path) -> Row:
     pipeline.normalize(model, path)
     case = planning.study(planning.read(path), SPEC.pruning)
     chosen = planning.decide(case, planning.score(case, SPEC), SPEC.pruning)
-    cut = planning.cut(case, chosen)
+    left = planning.cut(case, chosen)
+    cut = left.archive
     archives.write(folder / "pruned.keras", cut)
     probes = probe.probes(model, case.vocabularies, None)
     structure = verify.structure(case, chosen.removed, probes)
     values = verify.delivered(case, cut, chosen.removed, probes)
     live.assign(model, surgery.mask(case.archive.arrays, case.units, chosen.removed))
     refer(model, folder)
-    left = planning.study(cut).units
     row = replace(
         row,
         input_shape=tuple(model.inputs[0].shape[1:]),
-        parameters=(measures.parameters(case.units), measures.parameters(left)),
-        macs=(sum(measures.macs(case.units).values()), sum(measures.macs(left).values())),
+        parameters=(measures.parameters(case.units), measures.parameters(left.units)),
+        macs=(sum(measures.macs(case.units).values()), sum(measures.macs(left.units).values())),
         structure=structure.relative_difference,
         structure_power=structure.has_power,
         values=values.relative_difference,

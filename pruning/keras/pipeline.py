@@ -91,7 +91,8 @@ def prune(request: PruneRequest, emit: Emit) -> Result:
         nearest = _nearest(run, planning.decision(run.case, error.plan, scores, run.spec.pruning))
         raise InfeasibleTarget(error.detail, floor=error.floor, nearest=nearest) from error
     _tell(emit, "surgery")
-    cut = planning.cut(run.case, chosen)
+    left = planning.cut(run.case, chosen)
+    cut = left.archive
     model = live.build(cut.config, cut.arrays)
     score = _scorer(run, model)
     edited, repaired, stages = _repair(run, chosen, cut, model, score)
@@ -101,7 +102,7 @@ def prune(request: PruneRequest, emit: Emit) -> Result:
     trained = archives.replace_arrays(cut, live.values(model, cut))
     _tell(emit, "export")
     proof, delivered = _export(run, chosen, trained, model, proof)
-    measured = _measure(run, trained, delivered)
+    measured = _measure(run, replace(left, archive=trained), delivered)
     live.assign(model, cut.arrays)
     recovery, warnings = _evaluate(run, score, delivered)
     _announce(run, chosen)
@@ -258,7 +259,7 @@ def _repair(
         start = time.monotonic()
         arrays, history = recover.repair(stage, whole)
         edited = replace(edited, archive=archives.replace_arrays(edited.archive, arrays))
-        cut = planning.cut(edited, chosen)
+        cut = planning.cut(edited, chosen).archive
         live.assign(model, cut.arrays)
         reports.append(_reported(run, stage, score, time.monotonic() - start, history))
     return edited, cut, reports
@@ -317,11 +318,11 @@ def _export(
     return proof.model_copy(update={"reloaded": worst, "zeros_held": held}), delivered
 
 
-def _measure(run: _Run, trained: Archive, delivered: keras.Model) -> MeasureReport:
+def _measure(run: _Run, trained: Case, delivered: keras.Model) -> MeasureReport:
     _tell(run.emit, "measure")
     source, result = Path(run.request.model), run.out / "pruned.keras"
     before = planning.figures(run.case, source.stat().st_size)
-    after = planning.figures(planning.study(trained), result.stat().st_size)
+    after = planning.figures(trained, result.stat().st_size)
     latencies: list[list[LatencyFigure]] | list[None] = [None, None]
     if (how := run.spec.measures.latency) is not None:
         tell = _reporter(run.emit, "measure", "latency")
@@ -374,7 +375,7 @@ def _announce(run: _Run, chosen: Decision) -> None:
 
 def _nearest(run: _Run, chosen: Decision) -> str:
     """The nearest model to a target out of reach, verified and written; its file name."""
-    cut = planning.cut(run.case, chosen)
+    cut = planning.cut(run.case, chosen).archive
     _verify(run, run.case, chosen, cut)
     path, loaded = export.write("keras", cut, run.out, "nearest")
     verify.reloaded(live.build(cut.config, cut.arrays), loaded, run.probes())
