@@ -104,7 +104,7 @@ def spec_of(request: PruneRequest) -> Spec:
 def score(case: Case, spec: Spec, evidence: Evidence | None = None) -> dict[str, Any]:
     """Scores by group id or, for weights, by array path, for layer by block id, higher is kept.
 
-    None where a plan has chosen. `evidence`: what `criteria.needs` names; without it the weights alone.
+    None where a plan has chosen. `evidence`: what the criterion's `needs` names; without it the weights alone.
     """
     pruning, seen = spec.pruning, evidence or Evidence(case.archive.arrays)
     if pruning.target.type == "plan":

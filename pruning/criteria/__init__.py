@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pruning.contract import criteria as spec
 from pruning.contract.base import Record
-from pruning.contract.criteria import Criterion, Need
+from pruning.contract.criteria import Criterion
 from pruning.criteria import (
     activation,
     geometric_median,
@@ -68,11 +68,6 @@ BLOCK: dict[type[Record], Callable[[Any, Units, Blocks, Evidence, int], dict[str
 }
 
 
-def needs(criterion: Criterion) -> frozenset[Need]:
-    """The evidence that a criterion has to see."""
-    return criterion.needs
-
-
 def score(criterion: Criterion, units: Units, evidence: Evidence, seed: int = 0) -> dict[str, Floats]:
     """Scores of the prunable groups by group id, float64, aligned with `group.units`; finite.
 
@@ -87,7 +82,7 @@ def score_weights(criterion: Criterion, paths: Iterable[str], evidence: Evidence
     A kernel that the criterion finds no evidence for is left out: its weights stay.
     """
     sees = {"activations": evidence.inputs, "gradients": evidence.gradients}
-    seen = [sees[need] for need in needs(criterion) if need in sees]
+    seen = [sees[need] for need in criterion.needs if need in sees]
     score_one = WEIGHT[type(criterion)]
     return {path: score_one(criterion, path, evidence, seed) for path in paths if all(path in found for found in seen)}
 
@@ -110,7 +105,6 @@ __all__ = [
     "Evidence",
     "Gradients",
     "Inputs",
-    "needs",
     "score",
     "score_blocks",
     "score_weights",

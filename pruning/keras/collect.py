@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pruning import criteria
 from pruning.contract.criteria import Criterion, FromSamples, Need
 from pruning.contract.errors import DatasetMismatch
 from pruning.contract.progress import Report
@@ -47,7 +46,7 @@ def evidence(
 
     Raises `DatasetMismatch` where samples or labels are missing, or where loss and activations are not finite.
     """
-    needed = criteria.needs(criterion)
+    needed = criterion.needs
     weights = case.archive.arrays
     if needed == {"weights"}:
         return Evidence(weights)
