@@ -6,7 +6,6 @@ divides the scores by the root of the key dimension, so surgery scales the query
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 
 from pruning.graph import Op
@@ -22,24 +21,16 @@ def multi_head(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]
 
     A head is one unit across all of them, a key dimension one across query and key in every head.
     """
-    query, key, value = _roles(op, inputs, trace)
     values, keys = (trace.produce(trace.weight(0, f"{name}_dense"), 2) for name in ("value", "key"))
     heads = trace.produce(trace.weight(0, "value_dense"), 1, structure="head")
     count, key_dim = op.config["num_heads"], op.config["key_dim"]
-    value_dim = op.config.get("value_dim") or key_dim
-    _project("query_dense", query, (count, key_dim), (heads, keys), "factor", op, trace)
-    _project("key_dense", key, (count, key_dim), (heads, keys), "producer", op, trace)
-    _project("value_dense", value, (count, value_dim), (heads, values), "producer", op, trace)
-    if op.config.get("use_gate"):
-        _project("_gate_dense", query, (count, value_dim), (heads, values), "follower", op, trace)
-    _compensate("query_dense", keys, op, trace)
+    _expect("key_dense", (count, key_dim), trace)
+    _expect("value_dense", (count, op.config.get("value_dim") or key_dim), trace)
     for field, ids in (("num_heads", heads), ("key_dim", keys), ("value_dim", values)):
         trace.resize(field, ids)
-    trace.width(values)
-    trace.head(heads)
-    _meet_masks(inputs, query, heads, op, trace)
-    leaving = _leave("output_dense", query, heads, values, op.config.get("output_shape"), op, trace)
-    return _with_scores(op, query, key, heads, (keys, values), leaving, trace)
+    roles = _roles(op, inputs, trace)
+    _meet_masks(inputs, roles[0], heads, op, trace)
+    return _attend(op, roles, "", (heads, heads), (keys, values), trace)
 
 
 @layer("GroupQueryAttention")
@@ -49,10 +40,10 @@ def grouped_query(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Val
     Query head h reads key head h // (query heads / key heads), equally many each. A unit is a key head with all that
     read it: it is what can go without a trace in the others. A single key head stays; then each query head is a unit.
     """
-    query, key, value = _roles(op, inputs, trace)
+    roles = _roles(op, inputs, trace)
     count, few, dim = op.config["num_query_heads"], op.config["num_key_value_heads"], op.config["head_dim"]
     # Keras takes no query and value of different widths.
-    trace.meet(query[-1], value[-1])
+    trace.meet(roles[0][-1], roles[2][-1])
     dims = trace.produce(trace.weight(0, "_value_dense"), 2)
     shared: Extent = few
     if few > 1:
@@ -60,19 +51,40 @@ def grouped_query(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Val
         heads = repeated(shared, count // few)
     else:
         heads = trace.produce(trace.weight(0, "_query_dense"), 1, structure="head")
-    _project("_query_dense", query, (count, dim), (heads, dims), "factor", op, trace)
-    _project("_key_dense", key, (few, dim), (shared, dims), "producer", op, trace)
-    _project("_value_dense", value, (few, dim), (shared, dims), "producer", op, trace)
-    if op.config.get("use_gate"):
-        _project("_gate_dense", query, (count, dim), (heads, dims), "follower", op, trace)
-    _compensate("_query_dense", dims, op, trace)
+    _expect("_query_dense", (count, dim), trace)
+    _expect("_value_dense", (few, dim), trace)
     for field, ids in (("num_query_heads", heads), ("num_key_value_heads", shared), ("head_dim", dims)):
         trace.resize(field, ids)
-    trace.width(dims)
-    trace.head(heads)
-    _meet_masks(inputs, query, heads, op, trace)
-    leaving = _leave("_output_dense", query, heads, dims, None, op, trace)
-    return _with_scores(op, query, key, heads, (dims, dims), leaving, trace)
+    _meet_masks(inputs, roles[0], heads, op, trace)
+    return _attend(op, roles, "_", (heads, shared), (dims, dims), trace)
+
+
+def _expect(name: str, sizes: tuple[int, int], trace: Trace) -> None:
+    """Heads and dimension of a projection as the config has them."""
+    trace.expect(trace.weight(0, name), [None, *sizes])
+
+
+def _attend(
+    op: Op,
+    roles: tuple[Value, Value, Value],
+    prefix: str,
+    heads: tuple[Extent, Extent],
+    dims: tuple[Ids, Ids],
+    trace: Trace,
+) -> Value | list[Value]:
+    """What both have in common; `heads` of the query and of key and value, `dims` of query and key and of the value."""
+    query, key, value = roles
+    (own, shared), (keys, values) = heads, dims
+    _project(f"{prefix}query_dense", query, (own, keys), "factor", op, trace)
+    _project(f"{prefix}key_dense", key, (shared, keys), "producer", op, trace)
+    _project(f"{prefix}value_dense", value, (shared, values), "producer", op, trace)
+    if op.config.get("use_gate"):
+        _project("_gate_dense", query, (own, values), "follower", op, trace)
+    _compensate(f"{prefix}query_dense", keys, op, trace)
+    trace.width(values)
+    trace.head(own)
+    leaving = _leave(f"{prefix}output_dense", query, own, values, op, trace)
+    return _with_scores(op, query, key, own, dims, leaving, trace)
 
 
 def _roles(op: Op, inputs: list[Value], trace: Trace) -> tuple[Value, Value, Value]:
@@ -105,11 +117,10 @@ def _attended(op: Op, query: Value) -> list[int]:
     return [axis % (len(query) - 1) for axis in given] if given else list(range(1, len(query) - 1))
 
 
-def _project(
-    name: str, tensor: Value, sizes: tuple[int, int], axes: tuple[Extent, Extent], role: Role, op: Op, trace: Trace
-) -> None:
+def _project(name: str, tensor: Value, axes: tuple[Extent, Extent], role: Role, op: Op, trace: Trace) -> None:
     """kernel (features, heads, dimension), bias (heads, dimension); the heads' slices make the unit in each."""
     kernel, (heads, dims) = trace.weight(0, name), axes
+    sizes = [size(extent) for extent in axes]
     trace.expect(kernel, [size(tensor[-1]), *sizes])
     trace.bind(kernel, 0, tensor[-1], "consumer")
     trace.bind(kernel, 1, heads, "producer")
@@ -127,11 +138,9 @@ def _compensate(name: str, dims: Ids, op: Op, trace: Trace) -> None:
         trace.rescale(trace.weight(index, name), dims)
 
 
-def _leave(
-    name: str, query: Value, heads: Extent, dims: Ids, given: Sequence[int] | None, op: Op, trace: Trace
-) -> Value:
-    """The output projection; where no shape is `given` it is as wide as the query, and is tied to it."""
-    kernel = trace.weight(0, name)
+def _leave(name: str, query: Value, heads: Extent, dims: Ids, op: Op, trace: Trace) -> Value:
+    """The output projection; where the config gives no shape it is as wide as the query, and is tied to it."""
+    kernel, given = trace.weight(0, name), op.config.get("output_shape")
     wide: list[int | None] = list(given) if given else [size(query[-1])]
     trace.expect(kernel, [size(heads), size(dims), *wide])
     trace.bind(kernel, 0, heads, "factor")
