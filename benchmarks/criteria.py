@@ -15,11 +15,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, get_args
 
+from benchmarks.public import DATA
 from pruning.contract.criteria import Criterion
 from pruning.contract.spec import Scope
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared" / "data"
 PAGE = ROOT / "docs" / "criteria.md"
 BEGIN, END = "<!-- table: python -m benchmarks criteria -->", "<!-- end of table -->"
 SCOPES: tuple[Scope, ...] = get_args(Scope)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pruning
 from benchmarks.figure import Figure
+from benchmarks.public import DATA
 
-DATA = Path(__file__).resolve().parents[1] / "shared" / "data"
 SEEDS = (0, 1)
 HALF_MACS = {"target": {"type": "budget", "measure": "macs", "at_most_ratio": 0.5}}
 HALF_WEIGHTS = {"structure": "weight", "target": {"type": "ratio", "value": 0.5}}

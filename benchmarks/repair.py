@@ -8,7 +8,7 @@ from typing import Any
 
 import pruning
 from benchmarks.figure import Figure
-from benchmarks.quality import DATA
+from benchmarks.public import DATA
 
 SHARE = 0.3
 NETWORKS = {
