@@ -296,7 +296,8 @@ for _name in ("LayerNormalization", "RMSNormalization", "GroupNormalization"):
     for _change in ("rolled", "lost"):
         _plant(f"{_name}: a vector is {_change}", lambda n=_name, c=_change: _bent_bind(n, -1, c))
         UNDER_PRUNE.add(f"{_name}: a vector is {_change}")
-_plant("GroupNormalization: groups are not tied", lambda: _bent_tie("GroupNormalization", None))
+for _what in ("groups are not tied", "a group does not go as a whole"):
+    _plant(f"GroupNormalization: {_what}", lambda: _bent_tie("GroupNormalization", None))
 
 
 _HUB = {

@@ -125,10 +125,11 @@ def attention_options() -> keras.Model:
     a, b = keras.Input((4, 3)), keras.Input((3, 2))
     x, y = L.Dense(6)(a), L.Dense(5)(b)
     x, scores = L.MultiHeadAttention(4, 3, dropout=0.1, use_bias=False)(x, x, return_attention_scores=True)
-    z = L.MultiHeadAttention(3, 4, use_gate=True, output_shape=(2, 5))(x, y, use_causal_mask=True)
+    crossing = L.MultiHeadAttention(3, 4, use_gate=True, output_shape=(2, 5))
+    z, crossed = crossing(x, y, use_causal_mask=True, return_attention_scores=True)
     z = L.Dense(4)(L.Reshape((4, 10))(z))
-    heads = L.Dense(3)(L.Permute((2, 3, 1))(scores))
-    return keras.Model([a, b], [_pooled(z), L.Dense(2)(L.Flatten()(heads))])
+    heads, more = L.Dense(3)(L.Permute((2, 3, 1))(scores)), L.Dense(3)(ops.moveaxis(crossed, 1, -1))
+    return keras.Model([a, b], [_pooled(z), L.Dense(2)(L.Flatten()(heads)), _head(more)])
 
 
 @_model
@@ -188,6 +189,7 @@ def group_normalization() -> keras.Model:
     x = L.GroupNormalization(groups=-1)(_conv(x, 6))
     x = L.GroupNormalization(groups=4)(_conv(x, 8))
     x = L.GroupNormalization(groups=5, scale=False)(_conv(x, 5))
+    x = L.Dense(6, "relu")(L.GroupNormalization(groups=3)(L.Add()([_conv(x, 6), _conv(x, 6, 1)])))
     x = L.RMSNormalization()(_conv(x, 4))
     return keras.Model(inputs, _head(_conv(L.LayerNormalization(axis=[1, 2])(_conv(x, 5)), 4)))
 

@@ -167,7 +167,12 @@ def _with_scores(
     for ids in dims:
         trace.cost((*free, heads, *pairs), (ids,), None)
     output = (*query[:-1], *leaving)
-    return [output, (query[0], *free, heads, *pairs)] if op.kwargs.get("return_attention_scores") else output
+    if not op.kwargs.get("return_attention_scores"):
+        return output
+    if op.class_name == "MultiHeadAttention" and len(pairs) == 2 and not free:
+        # Keras records the scores as square, whatever the key's length is.
+        pairs = (query[1], query[1])
+    return [output, (query[0], *free, heads, *pairs)]
 
 
 @layer("Attention", "AdditiveAttention")

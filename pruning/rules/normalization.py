@@ -75,7 +75,8 @@ def unit_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
 def group_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """Statistics over groups of channels; with one channel a group (-1, or as many groups) each is on its own.
 
-    Groups stay equally wide: the channels at one place of all groups go together.
+    A whole group goes without a trace in the others. Under `normalized_axes: prune` all groups stay, equally wide: the
+    channels at one place of all of them go together.
     """
     (value,) = inputs
     channels = op.config["axis"] % len(value)
@@ -84,15 +85,18 @@ def group_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
     vectors = [trace.weight(index) for index in range(op.config["scale"] + op.config["center"])]
     for vector in vectors:
         trace.follow(vector, extent)
-    if groups not in (-1, size(extent)):
+    if groups in (-1, size(extent)):
+        if op.config["scale"]:
+            trace.scales.add(vectors[0])
+        if groups != -1:
+            trace.resize("groups", extent)
+    elif isinstance(extent, np.ndarray) and groups > 1 and trace.normalized_axes == "keep":
+        table = extent.reshape(groups, -1)
+        trace.tie(np.broadcast_to(table[:, :1], table.shape), table)
+        trace.resize("groups", table[:, 0])
+    else:
         if isinstance(extent, np.ndarray):
-            first, *others = extent.reshape(groups, -1)
-            for other in others:
-                trace.tie(first, other)
-        trace.normalize(extent, [(0, channels)], "groups of these units")
-        return value
-    if op.config["scale"]:
-        trace.scales.add(vectors[0])
-    if groups != -1:
-        trace.resize("groups", extent)
+            table = extent.reshape(groups, -1)
+            trace.tie(np.broadcast_to(table[0], table.shape), table)
+        trace.normalize(extent, [(0, channels)])
     return value

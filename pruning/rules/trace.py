@@ -188,10 +188,10 @@ class Trace:
         known = self.mixes.setdefault((self.op.name, place, axis), Mix(self.op.name, place, axis, extent))
         self.tie(known.ids, extent)
 
-    def normalize(self, extent: Extent, mixes: Sequence[tuple[int, int]], over: str = "these units") -> None:
+    def normalize(self, extent: Extent, mixes: Sequence[tuple[int, int]]) -> None:
         """The op takes statistics along `mixes` (tensor, axis) of these units: they stay, or it goes on with fewer."""
         if self.normalized_axes == "keep":
-            detail = f"{self.op.class_name} takes its statistics over {over}, and normalized_axes is keep"
+            detail = f"{self.op.class_name} takes its statistics over these units, and normalized_axes is keep"
             self.pin(extent, "normalized_axis", detail)
         for place, axis in mixes:
             self.mix(place, axis, extent)
