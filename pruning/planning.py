@@ -3,66 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pruning import archive as archives
-from pruning import block_finder, block_selection, criteria, masks, measures, memory, rewiring, selection, surgery
 from pruning import graph as graphs
+from pruning import measures, memory, structures
 from pruning import units as unit_finder
 from pruning.archive import Archive
-from pruning.blocks import Block, Blocks
+from pruning.case import Case, Decision
 from pruning.contract.errors import InvalidSpec
 from pruning.contract.errors_from_validation import from_validation
-from pruning.contract.plan import KeepMap, Plan
+from pruning.contract.plan import Plan
 from pruning.contract.request import PruneRequest
-from pruning.contract.result import LayerReport, MeasureReport, MeasureSet, Removed, Result, Warning
+from pruning.contract.result import MeasureReport, MeasureSet, Result, Warning
 from pruning.contract.spec import PlanTarget, Pruning, Spec
 from pruning.criteria import Evidence
-from pruning.graph import Graph
-from pruning.units import Units
-
-Ids: TypeAlias = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model as the engine sees it: its archive (without optimizer state), graph and units."""
-
-    archive: Archive
-    graph: Graph
-    units: Units
-
-    @cached_property
-    def blocks(self) -> Blocks:
-        """What could go as a whole."""
-        return block_finder.find(self.graph, self.units, self.archive.arrays)
-
-    @property
-    def vocabularies(self) -> tuple[int | None, ...]:
-        """For each input of the model how many indices it takes; None for one that takes numbers."""
-        return tuple(self.units.vocabularies.get(tensor) for tensor in self.graph.inputs)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What goes: the plan, and as `removed` unit ids or, for weights, `masks` by array path (True stays).
-
-    `blocks` go as a whole (layer). `reasons`: why groups stay, by group id; of structure layer why layers do, by name.
-    """
-
-    plan: Plan
-    removed: Ids
-    masks: Mapping[str, NDArray[np.bool_]]
-    reasons: Mapping[str, str]
-    blocks: tuple[Block, ...] = ()
 
 
 def read(path: str | os.PathLike[str]) -> Archive:
@@ -102,90 +60,20 @@ def spec_of(request: PruneRequest) -> Spec:
 
 
 def score(case: Case, spec: Spec, evidence: Evidence | None = None) -> dict[str, Any]:
-    """Scores by group id or, for weights, by array path, for layer by block id, higher is kept.
+    """Scores by id of what competes: groups, arrays of weights or blocks; higher is kept.
 
     None where a plan has chosen. `evidence`: what the criterion's `needs` names; without it the weights alone.
     """
-    pruning, seen = spec.pruning, evidence or Evidence(case.archive.arrays)
-    if pruning.target.type == "plan":
+    if spec.pruning.target.type == "plan":
         return {}
-    if pruning.structure == "layer":
-        return criteria.score_blocks(pruning.criterion, case.units, case.blocks, seen, spec.seed)
-    if pruning.structure != "weight":
-        return criteria.score(pruning.criterion, case.units, seen, spec.seed)
-    return criteria.score_weights(pruning.criterion, masks.prunable(case.units), seen, spec.seed)
+    return structures.of(spec.pruning.structure).score(case, spec, evidence or Evidence(case.archive.arrays))
 
 
 def decide(case: Case, scores: dict[str, Any], pruning: Pruning) -> Decision:
-    """The plan that meets the target. Raises what the `select` of the structure and `decision` raise."""
-    if isinstance(pruning.target, PlanTarget):
-        assert pruning.target.plan is not None, "`spec_of` reads it"
-        return decision(case, pruning.target.plan, scores, pruning)
-    if pruning.structure == "weight":
-        return decision(case, masks.select(case.units, case.archive.arrays, scores, pruning), scores, pruning)
-
-    if pruning.structure == "layer":
-
-        def bytes_without(gone: Sequence[Block]) -> int:
-            return archives.size_bytes(rewiring.apply(case.archive, case.blocks, gone))
-
-        plan = block_selection.select(case.units, case.blocks, scores, pruning, bytes_without)
-        return decision(case, plan, scores, pruning)
-
-    def file_bytes(removed: Ids) -> int:
-        return archives.size_bytes(surgery.sketch(case.archive, case.graph, case.units, removed))
-
-    return decision(case, selection.select(case.units, scores, pruning, file_bytes), scores, pruning)
-
-
-def decision(case: Case, plan: Plan, scores: dict[str, Any], pruning: Pruning) -> Decision:
-    """A plan with what it means for this model. Raises `ContradictorySpec` for a plan of another model."""
-    if plan.structure == "weight":
-        return Decision(plan, measures.NONE, masks.of_plan(plan, case.units), measures.barriers(case.units))
-    if plan.structure == "layer":
-        why = block_selection.kept_because(case.units, case.blocks, scores, pruning)
-        return Decision(plan, measures.NONE, {}, why, case.blocks.named(plan.layers))
-    reasons = selection.kept_because(case.units, scores, pruning)
-    return Decision(plan, surgery.removed_of(plan, case.units), {}, reasons)
-
-
-def cut(case: Case, chosen: Decision) -> Case:
-    """The model without its removed units or blocks, or with its masked weights zero. Raises what surgery raises."""
-    if chosen.plan.structure == "weight":
-        arrays = masks.apply(case.archive.arrays, chosen.masks)
-        return replace(case, archive=archives.replace_arrays(case.archive, arrays))
-    if chosen.plan.structure == "layer":
-        left = rewiring.apply(case.archive, case.blocks, chosen.blocks)
-        return Case(left, *rewiring.check(left, case.units, case.blocks, chosen.blocks))
-    left = surgery.apply(case.archive, case.graph, case.units, chosen.removed)
-    return Case(left, *surgery.check(left, case.units, chosen.removed))
-
-
-def keep_map(case: Case, chosen: Decision) -> KeepMap | None:
-    """Which indices of the original each array keeps; None where no array gets smaller and the plan's masks say all."""
-    if chosen.plan.structure == "weight":
-        return None
-    if chosen.plan.structure == "layer":
-        return rewiring.keep_map(case.archive, rewiring.apply(case.archive, case.blocks, chosen.blocks))
-    return surgery.keep_map(case.archive, case.units, chosen.removed)
-
-
-def removed(case: Case, chosen: Decision) -> Removed:
-    """Shares of size, compute and storage that went."""
-    if chosen.plan.structure == "weight":
-        return measures.removed_by(case.units, chosen.masks)
-    if chosen.plan.structure == "layer":
-        return measures.removed_with(case.units, case.blocks.lost(chosen.blocks))
-    return measures.removed(case.units, chosen.removed)
-
-
-def layers(case: Case, chosen: Decision, left: Archive) -> list[LayerReport]:
-    """One row per layer of the original; `left`: the model that is delivered."""
-    if chosen.plan.structure != "layer":
-        return measures.layers(case.units, left.arrays, chosen.removed, chosen.reasons)
-    macs = case.blocks.macs(case.units, chosen.blocks)
-    arrays = rewiring.at_first_paths(case.archive, left)
-    return measures.layers_left(case.units, arrays, case.blocks.lost(chosen.blocks), macs, chosen.reasons)
+    """The plan that meets the target, or is it. Raises what `select` and `decision` of its structure raise."""
+    kind, target = structures.of(pruning.structure), pruning.target
+    given = target.plan if isinstance(target, PlanTarget) else None
+    return kind.decision(case, given or kind.select(case, scores, pruning), scores, pruning)
 
 
 def figures(case: Case, size_bytes: int) -> MeasureSet:
@@ -214,14 +102,15 @@ def foretell(case: Case, request: PruneRequest, spec: Spec, scores: dict[str, An
     Parameters, MACs and bytes are those of the later job to the digit; non-zeros are those before recovery.
     Raises `Infeasible` with its floor where the target is out of reach.
     """
+    kind = structures.of(spec.pruning.structure)
     chosen = decide(case, scores, spec.pruning)
-    left = cut(case, chosen)
+    left = kind.cut(case, chosen)
     before = figures(case, Path(request.model).stat().st_size)
     after = figures(left, archives.size_bytes(left.archive))
     return Result(
         measures=report(before, after, request.upload_bytes),
-        removed=removed(case, chosen),
-        layers=layers(case, chosen, left.archive),
+        removed=kind.removed(case, chosen),
+        layers=kind.layers(case, chosen, left.archive),
         warnings=foreseen(case, chosen, before, after),
         plan=chosen.plan,
     )
@@ -229,15 +118,7 @@ def foretell(case: Case, request: PruneRequest, spec: Spec, scores: dict[str, An
 
 def foreseen(case: Case, chosen: Decision, before: MeasureSet, after: MeasureSet) -> list[Warning]:
     """What is clear before anything runs: zeros that speed nothing up, MACs that hardly move, sizes not known."""
-    found = list(measures.hardly_moved(before, after)) if chosen.plan.structure != "weight" else []
-    if chosen.plan.structure == "weight":
-        found.append(
-            Warning(
-                code="no_speed_up",
-                detail="unstructured zeros do not speed up this CPU: dense kernels compute them all the same. "
-                "They shrink the file only when it is compressed; structure channel makes the model faster",
-            )
-        )
+    found = structures.of(chosen.plan.structure).foreseen(before, after)
     if not len(chosen.removed) and not chosen.masks and not chosen.blocks:
         found.append(Warning(code="nothing_removed", detail="the model met the target as it came: nothing was removed"))
     if case.graph.unknown_dimensions:

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.http.problems import declared
 from app.jobs.schemas import JobCreate
-from pruning.contract import criteria, names, spec
+from pruning.contract import criteria, names, plan, spec
 
 router = APIRouter(prefix="/v1/methods", tags=["methods"])
 
@@ -41,7 +41,7 @@ def methods() -> Response:
 def catalogue() -> dict[str, Any]:
     """The body of `GET /v1/methods`."""
     return {
-        "structures": list(get_args(spec.Structure)),
+        "structures": list(get_args(plan.Structure)),
         "scopes": list(get_args(spec.Scope)),
         "criteria": _members(criteria.Criterion, "name"),
         "targets": _members(spec.Target, "type"),

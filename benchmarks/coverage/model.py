@@ -18,7 +18,7 @@ from benchmarks.coverage import bare
 from benchmarks.coverage.builders import PROVEN_AT, build, names_of_all, smaller
 from benchmarks.coverage.page import Row, as_expected
 from pruning import archive as archives
-from pruning import measures, planning, surgery
+from pruning import measures, planning, structures, surgery
 from pruning.archive import Archive
 from pruning.contract.result import LayerReport
 from pruning.contract.spec import Spec, resolve
@@ -100,7 +100,7 @@ def prune(row: Row, model: keras.Model, folder: Path) -> Row:
     pipeline.normalize(model, path)
     case = planning.study(planning.read(path), SPEC.pruning)
     chosen = planning.decide(case, planning.score(case, SPEC), SPEC.pruning)
-    left = planning.cut(case, chosen)
+    left = structures.of(SPEC.pruning.structure).cut(case, chosen)
     cut = left.archive
     archives.write(folder / "pruned.keras", cut)
     probes = probe.probes(model, case.vocabularies, None)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pruning.contract.base import MOST, Choice, Record
 
+Structure = Literal["channel", "head", "weight", "layer"]
 Index = Annotated[int, Field(ge=0, le=MOST)]
 
 
@@ -37,7 +38,7 @@ class Plan(Choice):
     `layers`: the ids of blocks that go as a whole, those inside other ones too.
     """
 
-    structure: Literal["channel", "head", "weight", "layer"]
+    structure: Structure
     groups: list[GroupPlan] = []
     masks: list[MaskPlan] = []
     layers: list[str] = []

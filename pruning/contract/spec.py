@@ -16,10 +16,9 @@ from pruning.contract.base import MOST, Choice
 from pruning.contract.criteria import L2, Criterion
 from pruning.contract.dataset import Split
 from pruning.contract.names import LossName, MetricName
-from pruning.contract.plan import Index, Plan
+from pruning.contract.plan import Index, Plan, Structure
 from pruning.contract.structures import misfit
 
-Structure = Literal["channel", "head", "weight", "layer"]
 Scope = Literal["global", "layer", "isomorphic"]
 Measure = Literal["macs", "parameters", "size_bytes"]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from pruning.case import Case
 from pruning.contract.criteria import Criterion, FromSamples, Need
 from pruning.contract.errors import DatasetMismatch
 from pruning.contract.progress import Report
@@ -25,7 +26,6 @@ from pruning.keras.data import Samples
 from pruning.keras.evaluate import computing, outputs_of, total_loss
 from pruning.keras.objective import Objective
 from pruning.keras.readers import Reading, readings
-from pruning.planning import Case
 from pruning.units import Units
 
 Array: TypeAlias = NDArray[Any]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pruning import rewiring
 from pruning.archive import Archive
+from pruning.case import Case
 from pruning.contract.criteria import BlockInfluence, LossChange
 from pruning.contract.errors import DatasetMismatch
 from pruning.contract.progress import Report
@@ -19,7 +20,6 @@ from pruning.keras import bypass, live
 from pruning.keras.data import Samples
 from pruning.keras.evaluate import evaluator
 from pruning.keras.objective import Objective
-from pruning.planning import Case
 
 Array: TypeAlias = NDArray[Any]
 

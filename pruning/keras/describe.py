@@ -10,9 +10,9 @@ import numpy as np
 from pruning import archive as archives
 from pruning import block_selection, measures, rewiring, surgery
 from pruning.blocks import Block
+from pruning.case import Case
 from pruning.contract.inspection import BarrierInfo, BlockInfo, GroupInfo, Inspection, LayerInfo, Tensor
 from pruning.keras.data import Port
-from pruning.planning import Case
 from pruning.units import only
 
 

@@ -12,8 +12,9 @@ from typing import TypeAlias
 import keras
 
 from pruning import archive as archives
-from pruning import planning
+from pruning import planning, structures
 from pruning.archive import Archive
+from pruning.case import Case, Decision
 from pruning.contract.criteria import OfBlocks
 from pruning.contract.dataset import DatasetDescription, Split
 from pruning.contract.errors import DatasetMismatch, DatasetRequired, InfeasibleTarget
@@ -52,8 +53,8 @@ from pruning.keras.evaluate import Scores, evaluator, some_outputs, summary
 from pruning.keras.normalize import normalize as normalize
 from pruning.keras.objective import Objective
 from pruning.keras.probe import Probe
-from pruning.planning import Case, Decision
 from pruning.selection import Infeasible
+from pruning.structures import Kind
 
 Emit: TypeAlias = Callable[[Line], None]
 
@@ -88,10 +89,10 @@ def prune(request: PruneRequest, emit: Emit) -> Result:
     try:
         chosen = planning.decide(run.case, scores, run.spec.pruning)
     except Infeasible as error:
-        nearest = _nearest(run, planning.decision(run.case, error.plan, scores, run.spec.pruning))
+        nearest = _nearest(run, run.kind.decision(run.case, error.plan, scores, run.spec.pruning))
         raise InfeasibleTarget(error.detail, floor=error.floor, nearest=nearest) from error
     _tell(emit, "surgery")
-    left = planning.cut(run.case, chosen)
+    left = run.kind.cut(run.case, chosen)
     cut = left.archive
     model = live.build(cut.config, cut.arrays)
     score = _scorer(run, model)
@@ -116,8 +117,8 @@ def prune(request: PruneRequest, emit: Emit) -> Result:
     ]
     return Result(
         measures=measured,
-        removed=planning.removed(run.case, chosen),
-        layers=planning.layers(run.case, chosen, trained),
+        removed=run.kind.removed(run.case, chosen),
+        layers=run.kind.layers(run.case, chosen, trained),
         recovery=recovery,
         stages=stages,
         verification=proof,
@@ -138,6 +139,10 @@ class _Run:
     description: DatasetDescription | None
     splits: dict[Split, Samples]
     objective: Objective | None
+
+    @property
+    def kind(self) -> Kind:
+        return structures.of(self.spec.pruning.structure)
 
     @property
     def stages(self) -> list[Stage]:
@@ -259,7 +264,7 @@ def _repair(
         start = time.monotonic()
         arrays, history = recover.repair(stage, whole)
         edited = replace(edited, archive=archives.replace_arrays(edited.archive, arrays))
-        cut = planning.cut(edited, chosen).archive
+        cut = run.kind.cut(edited, chosen).archive
         live.assign(model, cut.arrays)
         reports.append(_reported(run, stage, score, time.monotonic() - start, history))
     return edited, cut, reports
@@ -366,7 +371,7 @@ def _evaluate(
 def _announce(run: _Run, chosen: Decision) -> None:
     for name in dict.fromkeys(run.spec.exports):
         run.emit(Produced(kind="model", format=name, filename=f"pruned.{name}", path=f"pruned.{name}"))
-    decided = {"plan": chosen.plan, "keep_map": planning.keep_map(run.case, chosen)}
+    decided = {"plan": chosen.plan, "keep_map": run.kind.keep_map(run.case, chosen)}
     for kind, record in decided.items():
         if record is not None:
             (run.out / f"{kind}.json").write_text(record.model_dump_json(), encoding="utf-8")
@@ -375,7 +380,7 @@ def _announce(run: _Run, chosen: Decision) -> None:
 
 def _nearest(run: _Run, chosen: Decision) -> str:
     """The nearest model to a target out of reach, verified and written; its file name."""
-    cut = planning.cut(run.case, chosen).archive
+    cut = run.kind.cut(run.case, chosen).archive
     _verify(run, run.case, chosen, cut)
     path, loaded = export.write("keras", cut, run.out, "nearest")
     verify.reloaded(live.build(cut.config, cut.arrays), loaded, run.probes())

@@ -40,7 +40,7 @@ def random(
 ) -> Probe:
     """`count` random samples for each input: indices inside its vocabulary where it has one, else 0 ... `high`.
 
-    `vocabularies`: see `planning.Case`. Free dimensions become `free`, or
+    `vocabularies`: see `case.Case`. Free dimensions become `free`, or
     less where position embeddings take no more.
     """
     rng = np.random.default_rng(seed)

@@ -21,11 +21,11 @@ from pruning import graph as graphs
 from pruning import rewiring, surgery
 from pruning.archive import Archive, replace_arrays
 from pruning.blocks import Block
+from pruning.case import Case
 from pruning.contract.errors import VerificationFailed
 from pruning.contract.result import Check
 from pruning.keras import bypass, heads, live, masked
 from pruning.keras.probe import Probe
-from pruning.planning import Case
 from pruning.units import Units
 
 Array: TypeAlias = NDArray[Any]

@@ -9,8 +9,9 @@ import pytest
 
 from pruning import steps
 from pruning.blocks import Block
+from pruning.case import Case
 from pruning.contract.errors import ContradictorySpec
-from pruning.planning import Case, study
+from pruning.planning import study
 from tests import block_models, equivalence, graphs
 
 

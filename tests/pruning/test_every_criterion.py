@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pruning import surgery
+from pruning.case import Case
 from pruning.contract.criteria import Criterion
 from pruning.contract.errors import NothingToPrune
 from pruning.contract.spec import Pruning, Scope, Spec, resolve
@@ -17,7 +18,7 @@ from pruning.criteria import Evidence
 from pruning.keras import collect
 from pruning.keras.data import Labels, Samples
 from pruning.keras.objective import Loss, Objective
-from pruning.planning import Case, score
+from pruning.planning import score
 from pruning.selection import select
 from pruning.targets import Infeasible
 from pruning.units import only

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from pruning import archive as archives
 from pruning import measures, nodes, planning, rewiring
 from pruning.blocks import Block
+from pruning.case import Case
 from pruning.contract.errors import ContradictorySpec, VerificationFailed
 from pruning.contract.result import Check
 from pruning.keras import live, probe, verify
-from pruning.planning import Case
 from tests import block_models, equivalence, graphs, random_graphs
 from tests.pruning.test_blocks import case
 

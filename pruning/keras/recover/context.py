@@ -10,11 +10,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from pruning.case import Case
 from pruning.contract.progress import Report
 from pruning.keras.data import Samples
 from pruning.keras.evaluate import Scores
 from pruning.keras.objective import Objective
-from pruning.planning import Case
 
 History: TypeAlias = list[dict[str, float]]
 Arrays: TypeAlias = dict[str, NDArray[Any]]

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruning import products
+from pruning.case import Case
 from pruning.chains import Arrays, factor, is_norm, statistics
 from pruning.graph import Op
 from pruning.keras.calls import live_layers
-from pruning.planning import Case
 from pruning.rules.activation import ELEMENTWISE
 from pruning.rules.trace import shape_of
 

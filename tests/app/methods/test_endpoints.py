@@ -8,7 +8,7 @@ import httpx
 import jsonschema
 import pytest
 
-from pruning.contract import spec
+from pruning.contract import plan, spec
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def methods(shared: httpx.Client) -> dict[str, dict[str, dict[str, object]]]:
 
 
 def test_all_are_there(methods: dict[str, dict[str, dict[str, object]]]) -> None:
-    assert methods["structures"] == list(get_args(spec.Structure))
+    assert methods["structures"] == list(get_args(plan.Structure))
     assert methods["scopes"] == list(get_args(spec.Scope))
     assert set(methods["criteria"]) == {
         "activation_mean", "apoz", "block_influence", "bn_scale", "flap", "fpgm", "hrank", "l1", "l2", "lamp",

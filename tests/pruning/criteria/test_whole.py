@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pruning import criteria, planning
+from pruning.case import Case
 from pruning.contract.criteria import (
     L1,
     L2,
@@ -27,7 +28,7 @@ MEMBERS = [member for member in get_args(get_args(Criterion)[0]) if member.of_bl
 
 
 @pytest.fixture(scope="module")
-def case() -> planning.Case:
+def case() -> Case:
     found = planning.study(equivalence.archived(block_models.build("bottleneck")))
     rng = np.random.default_rng(0)
     arrays = {path: rng.normal(size=array.shape).astype(array.dtype) for path, array in found.archive.arrays.items()}

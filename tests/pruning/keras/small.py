@@ -9,8 +9,9 @@ import keras
 import numpy as np
 
 from pruning import archive as archives
+from pruning.case import Case
 from pruning.keras.pipeline import normalize
-from pruning.planning import Case, read, study
+from pruning.planning import read, study
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 CLASSES = 3

@@ -14,13 +14,13 @@ import tensorflow as tf
 from keras import layers as L
 
 from pruning import criteria, surgery
+from pruning.case import Case
 from pruning.contract.criteria import OBD, OBS, SNIP, ActivationMean, APoZ, Criterion, Flap, HRank, Taylor, Wanda
 from pruning.contract.errors import DatasetMismatch
 from pruning.criteria import Evidence
 from pruning.keras import collect, live, readers
 from pruning.keras.data import Labels, Samples
 from pruning.keras.objective import Loss, Objective
-from pruning.planning import Case
 from tests import equivalence, graphs
 from tests.pruning.keras import small
 

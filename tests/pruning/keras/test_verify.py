@@ -13,9 +13,9 @@ import pytest
 from pruning import archive as archives
 from pruning import surgery
 from pruning.archive import Archive
+from pruning.case import Case
 from pruning.contract.errors import VerificationFailed
 from pruning.keras import live, probe, verify
-from pruning.planning import Case
 from tests.pruning.keras import small
 
 Array = Any

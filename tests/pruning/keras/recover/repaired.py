@@ -12,10 +12,10 @@ import numpy as np
 from pruning import graph as graphs
 from pruning import surgery, units
 from pruning.archive import replace_arrays
+from pruning.case import Case
 from pruning.contract.spec import FoldStage, LeastSquaresStage
 from pruning.keras import live, recover
 from pruning.keras.data import opened
-from pruning.planning import Case
 from pruning.units import Units
 from tests import equivalence
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pruning.archive import Arrays
-from pruning.planning import Case
+from pruning.case import Case
 from pruning.units import Group
 
 SHARE = 0.3

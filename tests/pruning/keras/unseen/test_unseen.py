@@ -11,6 +11,7 @@ import pytest
 
 from pruning import archive as archives
 from pruning import planning
+from pruning.contract.plan import Plan
 from pruning.contract.request import PruneRequest
 from pruning.contract.spec import Spec
 from pruning.keras import live, pipeline, probe
@@ -41,7 +42,7 @@ def test_planted_units_go_and_no_others(name: str, tmp_path: Path) -> None:
             removed = planning.dry_run(PruneRequest(model=str(path), out=str(tmp_path), spec=spec)).plan
         else:
             pipeline.prune(PruneRequest(model=str(path), out=str(tmp_path), spec=spec), lambda _: None)
-            removed = planning.Plan.model_validate_json((tmp_path / "plan.json").read_text())
+            removed = Plan.model_validate_json((tmp_path / "plan.json").read_text())
             _compare(planted, tmp_path / "pruned.keras")
         assert removed is not None
         for group in removed.groups:
