@@ -207,6 +207,7 @@ def _resized(config: Mapping[str, Any], graph: Graph, units: Units, gone: npt.ND
             edits.append((resize.location, left(resize.value, gone)))
     for location, tensor in graph.mentions:
         edits.append((location, [left(extent, gone) for extent in units.tensors[tensor]]))
+    edits += [(hold.location, hold.value) for hold in units.holds if gone[hold.ids].any()]
     edits += _cut_constants(config, units, gone)
     edited = _edit(without_build_config(config), edits)
     assert isinstance(edited, dict)

@@ -19,6 +19,7 @@ from pruning.rules.trace import (
     Barrier,
     Constant,
     Cost,
+    Hold,
     Ids,
     Mix,
     NormalizedAxes,
@@ -100,6 +101,7 @@ class Units:
     vocabularies: dict[int, int]
     heads: dict[str, Ids] = field(default_factory=dict)
     rescales: tuple[Rescale, ...] = ()
+    holds: tuple[Hold, ...] = ()
     mixes: tuple[Mix, ...] = ()
 
     @cached_property
@@ -186,6 +188,7 @@ def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: 
         vocabularies=trace.vocabularies,
         heads={name: final(ids) for name, ids in trace.heads.items()},
         rescales=tuple(replace(rescale, ids=final(rescale.ids)) for rescale in trace.rescales.values()),
+        holds=tuple(replace(hold, ids=final(hold.ids)) for hold in trace.holds),
         mixes=tuple(replace(mix, ids=final(mix.ids)) for mix in trace.mixes.values()),
     )
 

@@ -248,6 +248,7 @@ for _name in ("MultiHeadAttention", "GroupQueryAttention"):
     _plant(f"{_name}: key axis of every array one off", lambda n=_name: _bent_bind(n, -3, "rolled"))
     _plant(f"{_name}: the query is not scaled", lambda: _replaced(Trace, "rescale", _no_rescale))
     _plant(f"{_name}: the query's bias is not scaled", lambda: _replaced(Trace, "rescale", _kernel_only))
+_plant("DotProductAttention: the scale is not held", lambda: _replaced(Trace, "hold", lambda *_: None))
 _plant("GroupQueryAttention: query heads dealt in turn", lambda: _replaced(attention, "repeated", _tiled))
 
 _plant("GetItem: slices keep their numbers", _no_resize_at)
@@ -281,9 +282,9 @@ def _bent_tie(class_name: str, bend: Callable[[Any], Any] | None) -> Iterator[No
         yield
 
 
-for _name in ("Dot", "Attention", "AdditiveAttention", "Matmul"):
+for _name in ("Dot", "Attention", "AdditiveAttention", "Matmul", "DotProductAttention"):
     _plant(f"{_name}: the two sides are tied one off", lambda n=_name: _bent_tie(n, _off_by_one))
-for _name in ("Dot", "Attention", "AdditiveAttention", "Matmul", "Einsum", "Sum"):
+for _name in ("Dot", "Attention", "AdditiveAttention", "Matmul", "Einsum", "Sum", "DotProductAttention"):
     _plant(f"{_name}: removed units are summed", lambda n=_name: _bent_mix(n, len))
     _plant(f"{_name}: other units are left out", lambda n=_name: _bent_mix(n, _off_by_one))
 # What is planted under normalized_axes prune.

@@ -300,6 +300,22 @@ def heads_by_hand() -> keras.Model:
 
 
 @_model
+def scaled_dot_product() -> keras.Model:
+    """Heads of a Dense by reshapes, of an EinsumDense with a bias and a constant mask per head, several to one key."""
+    x = inputs = keras.Input((4, 5))
+    q, k, v = (ops.reshape(L.Dense(12)(x), (-1, 4, 3, 4)) for _ in range(3))
+    x = L.Dense(6, "relu")(ops.reshape(ops.dot_product_attention(q, k, v, is_causal=True), (-1, 4, 12)))
+    q, k, v = (L.EinsumDense("abc,cde->abde", (None, 3, 5), bias_axes="de")(x) for _ in range(3))
+    bias = ops.transpose(L.Dense(3)(ops.expand_dims(x, 2) - ops.expand_dims(x, 1)), (0, 3, 1, 2))
+    mask = ops.convert_to_tensor([[[0.0, 1.0, 0.0, 1.0]], [[0.0] * 4], [[0.5] * 4]])
+    x = ops.dot_product_attention(q, k, v, bias=bias) + ops.dot_product_attention(k, q, v, bias=mask, scale=0.3)
+    x = L.EinsumDense("abde,def->abf", (None, 6))(x)
+    q = L.EinsumDense("abc,cde->abde", (None, 4, 6))(x)
+    k, v = (L.EinsumDense("abc,cde->abde", (None, 2, 6))(inputs) for _ in range(2))
+    return keras.Model(inputs, _pooled(L.EinsumDense("abde,def->abf", (None, 5))(ops.dot_product_attention(q, k, v))))
+
+
+@_model
 def shuffle_units() -> keras.Model:
     x = inputs = keras.Input((4, 4, 3))
     x = _conv(x, 8)

@@ -7,10 +7,14 @@ divides the scores by the root of the key dimension, so surgery scales the query
 from __future__ import annotations
 
 from math import prod
+from typing import Any
+
+import numpy as np
 
 from pruning.graph import Op
 from pruning.nodes import Ref
-from pruning.rules import layer
+from pruning.rules import layer, operation
+from pruning.rules.arithmetic import constant, counts
 from pruning.rules.convolution import repeated
 from pruning.rules.trace import Extent, Ids, Role, Trace, Value, size
 
@@ -196,6 +200,52 @@ def attention(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
     trace.cost((), (width, value[-1]), None)
     output = (query[0], query[1], value[-1])
     return [output, (query[0], query[1], key[1])] if op.kwargs.get("return_attention_scores") else output
+
+
+@operation("DotProductAttention")
+def scaled_dot_product(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """query (batch, steps, heads, width), key and value (batch, steps, heads, width); the output is as the query.
+
+    Keras takes the query's width for the output's, so all three widths go together. Without a `scale` it divides by
+    the root of the width: then surgery writes the scale down. Bias and mask are spread to (batch, heads, steps, steps).
+    """
+    tensors = dict(zip(op.inputs, inputs, strict=True))
+    query, key, value = (tensors[ref.tensor] for ref in op.args)
+    for tensor in (query, key, value):
+        trace.pin(tensor[1], "mixes_channels", "attends over an axis that has units")
+    width = trace.meet(trace.meet(query[3], key[3]), value[3])
+    trace.mix(0, 3, width)
+    if op.kwargs.get("scale") is None:
+        # In single precision, as Keras does it.
+        trace.hold((*op.node, "kwargs", "scale"), float(1 / np.sqrt(np.float32(size(width) or 1))), width)
+    heads = query[2]
+    if size(key[2]) == size(heads):
+        heads = trace.meet(trace.meet(heads, key[2]), value[2])
+    else:
+        trace.pin((heads, key[2], value[2]), "heads", "several heads of the query read one head of the key")
+    for name in ("bias", "mask"):
+        if op.kwargs.get(name) is not None:
+            _meet_scores(op.kwargs[name], (*op.node, "kwargs", name), tensors, heads, trace)
+    for _ in range(2):
+        trace.cost((heads, query[1], key[1]), (width,), None)
+    return (query[0], query[1], heads, width)
+
+
+def _meet_scores(
+    given: Any, where: tuple[str | int, ...], tensors: dict[int, Value], heads: Extent, trace: Trace
+) -> None:
+    """A tensor or a constant that is spread to the scores: along the heads its numbers are theirs."""
+    if isinstance(given, Ref):
+        value = tensors[given.tensor]
+        trace.pin((*value[:-3], *value[-2:]), "mixes_channels", "units along the steps of the scores")
+        if len(value) > 2 and size(value[-3]) != 1:
+            trace.meet(heads, value[-3])
+        elif len(value) > 2:
+            trace.pin(value[-3], "broadcast", "one unit is spread over an axis")
+        return
+    value, where = constant(given, where)
+    if len(value) > 2 and value[-3] != 1 and isinstance(heads, np.ndarray):
+        counts(where, len(value) - 3, heads, trace)
 
 
 @layer("Dot")

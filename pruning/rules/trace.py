@@ -86,6 +86,15 @@ class Rescale:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """Keras works a number out of how many `ids` there are: where fewer are left, the config says what it was."""
+
+    location: tuple[str | int, ...]
+    value: float
+    ids: Ids
+
+
+@dataclass(frozen=True)
 class Mix:
     """An op that mixes units along an axis of its `input`-th tensor, with no weights to set to zero.
 
@@ -127,6 +136,7 @@ class Trace:
         self._settled = 0
         self.resizes: dict[tuple[str | int, ...], Resize] = {}
         self.rescales: dict[str, Rescale] = {}
+        self.holds: list[Hold] = []
         self.mixes: dict[tuple[str, int, int], Mix] = {}
         self.depth = 0
         self.constants: dict[tuple[tuple[str | int, ...], int], Constant] = {}
@@ -324,6 +334,11 @@ class Trace:
     def rescale(self, weight: str, ids: Ids) -> None:
         """Surgery multiplies `weight` by the root of the share of these ids that stays."""
         self.rescales.setdefault(weight, Rescale(weight, ids))
+
+    def hold(self, location: tuple[str | int, ...], value: float, extent: Extent) -> None:
+        """Surgery writes `value` to this place of the config where some of these units go."""
+        if isinstance(extent, np.ndarray):
+            self.holds.append(Hold(location, value, extent))
 
     def vocabulary(self, tensor: int, size: int) -> None:
         """This tensor holds indices below `size`; where several tables read it, those of the smallest."""
