@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pruning.graph import Graph, Op
 
 _PASSING = {"Flatten", "Reshape", "Identity", "Dropout"}
-_LAYERS = {"Softmax": "softmax"}
+# Softmax is a layer, too; the others are operations.
+_LAYERS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid", "Tanh": "tanh"}
 _SATURATING = {"softmax", "sigmoid", "log_softmax", "tanh"}
 
 
@@ -51,11 +52,26 @@ def linear(config: dict[str, Any], graph: Graph, like: Graph | None = None) -> d
         for key in op.location:
             entry = entry[key]
         if op.class_name in _LAYERS:
-            kept = {key: entry["config"][key] for key in ("name", "dtype", "trainable") if key in entry["config"]}
-            entry.update(class_name="Activation", module="keras.layers", config={**kept, "activation": "linear"})
+            entry.update(_identity(entry))
         else:
             entry["config"]["activation"] = "linear"
     return changed
+
+
+def _identity(entry: dict[str, Any]) -> dict[str, Any]:
+    """What turns a layer's or an operation's entry into a layer that passes its first input; a mask is left out."""
+    kept = {key: entry["config"][key] for key in ("name", "dtype", "trainable") if key in entry["config"]}
+    nodes = [
+        {"args": node["args"][:1], "kwargs": {key: given for key, given in node["kwargs"].items() if key == "inputs"}}
+        for node in entry.get("inbound_nodes", ())
+    ]
+    return {
+        "module": "keras.layers",
+        "class_name": "Activation",
+        "registered_name": None,
+        "config": {**kept, "activation": "linear"},
+        **({"inbound_nodes": nodes} if nodes else {}),
+    }
 
 
 def _calls(op: Op, graph: Graph) -> int:

@@ -15,7 +15,7 @@ from pruning import surgery
 from pruning.archive import Archive
 from pruning.case import Case
 from pruning.contract.errors import VerificationFailed
-from pruning.keras import live, probe, verify
+from pruning.keras import heads, live, probe, verify
 from tests.pruning.keras import small
 
 Array = Any
@@ -47,6 +47,18 @@ def test_good_surgery_passes_with_power(case: Case) -> None:
     values = verify.delivered(case, cut, gone, [probe])
     assert values.relative_difference <= 1e-5
     assert values.has_power
+
+
+@pytest.mark.parametrize("ending", [keras.layers.Softmax(), keras.ops.softmax, keras.ops.sigmoid], ids=str)
+def test_values_are_compared_before_an_activation_that_ends_the_model(ending: Any, tmp_path: Path) -> None:
+    inputs = keras.Input((4,))
+    logits = keras.layers.Dense(3)(keras.layers.Dense(6, activation="relu")(inputs))
+    case = small.case(keras.Model(inputs, ending(logits)), tmp_path)
+    plain = live.build(heads.linear(case.archive.config, case.graph), case.archive.arrays)
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    hidden = np.maximum(x @ case.archive.arrays["layers/dense/vars/0"], 0)
+    expected = hidden @ case.archive.arrays["layers/dense_1/vars/0"]
+    np.testing.assert_allclose(verify.outputs(plain, [x])[0], expected, rtol=1e-5, atol=1e-6)
 
 
 BUGS: dict[str, Callable[[Array, int], Array]] = {
