@@ -206,7 +206,9 @@ def _resized(config: Mapping[str, Any], graph: Graph, units: Units, gone: npt.ND
         else:
             edits.append((resize.location, left(resize.value, gone)))
     for location, tensor in graph.mentions:
-        edits.append((location, [left(extent, gone) for extent in units.tensors[tensor]]))
+        # Inside a model that is called with several sizes only the units' axes are the same in all calls.
+        sizes = zip(at(config, location), units.tensors[tensor], strict=True)
+        edits.append((location, [left(e, gone) if isinstance(e, np.ndarray) else n for n, e in sizes]))
     edits += [(hold.location, hold.value) for hold in units.holds if gone[hold.ids].any()]
     edits += _cut_constants(config, units, gone)
     edited = _edit(without_build_config(config), edits)

@@ -336,6 +336,23 @@ def nested_twice() -> keras.Model:
 
 
 @model
+def nested_at_two_sizes() -> keras.Model:
+    inputs = keras.Input((None, None, 5))
+    block = keras.Model(inputs, conv(L.ReLU()(conv(inputs, 6)), 3, 1), name="block")
+    inputs = keras.Input((6, 6, 3))
+    x = conv(inputs, 5)
+    return keras.Model(inputs, [head(block(x)), L.Flatten()(block(L.MaxPooling2D(2)(x)))])
+
+
+@model
+def masked_and_concatenated() -> keras.Model:
+    tokens, numbers = keras.Input((6,), dtype="int32"), keras.Input((6, 3))
+    x = L.Concatenate()([L.Embedding(9, 5, mask_zero=True)(tokens), L.Dense(6, activation="relu")(numbers)])
+    x = L.LSTM(5, return_sequences=True)(x)
+    return keras.Model([tokens, numbers], L.Dense(2)(L.GlobalAveragePooling1D()(x)))
+
+
+@model
 def functional_in_sequential() -> keras.Model:
     return keras.Sequential([keras.Input((6, 6, 5)), _block("block", 5), L.Flatten(), L.Dense(4), L.ReLU(), L.Dense(2)])
 

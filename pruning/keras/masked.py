@@ -67,8 +67,8 @@ def _fed_zeros(operation: Any, kept: Kept) -> Call:
         tensors = [place for place, leaf in enumerate(leaves) if ops.is_tensor(leaf)]
         for (number, axis), places in kept.items():
             tensor = leaves[tensors[number]]
-            mask = _spread(places, axis, len(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
-            leaves[tensors[number]] = tensor * mask
+            mask = _spread(places, axis, len(tensor.shape), "bool")
+            leaves[tensors[number]] = ops.where(mask, tensor, ops.zeros_like(tensor))
         return type(operation).call(operation, *keras.tree.pack_sequence_as(args, leaves), **kwargs)
 
     return call

@@ -139,11 +139,14 @@ def stack(op: Op, inputs: list[Value], trace: Trace) -> Value:
     "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var", "Amax", "Amin", "Logsumexp", "All", "Any", "Median", "Norm"
 )
 def reduce(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Axes go, or stay as 1 with `keepdims`; units along them are mixed. A sum goes on without those that are gone."""
+    """Axes go, or stay as 1 with `keepdims`; units along them are mixed. Sum and Any go on without those that are gone.
+
+    Any is what Keras makes of the masks that a concatenation of features meets.
+    """
     (value,) = inputs
     gone = axes_of(op.config.get("axis"), len(value))
     for axis in gone:
-        if op.class_name == "Sum":
+        if op.class_name in ("Sum", "Any"):
             trace.mix(0, axis, value[axis])
         else:
             trace.pin(value[axis], "mixes_channels", f"{op.class_name} over an axis that has units")

@@ -133,6 +133,11 @@ def test_a_sum_couples_and_says_so() -> None:
     assert "batch_normalization" in group.layers
 
 
+def test_the_mask_of_a_concatenation_keeps_no_features() -> None:
+    units = _units("masked_and_concatenated")
+    assert [_group(units, layer).barrier for layer in ("embedding", "dense", "lstm")] == [None, None, None]
+
+
 def test_a_concatenation_strings_units_in_order() -> None:
     units = _units("inception")
     (axis,) = [axis for axis in units.axes if axis.weight == "layers/conv2d_5/vars/0" and axis.role == "consumer"]
