@@ -2,8 +2,9 @@
 
 A *branch* is what a sum or product adds to its shortcut: `Add([x, f(x)])` becomes x, so does `Multiply([x, g(x)])`. A
 *chain* is the shortest run of layers from one with a kernel to a tensor of the shape that entered, with what follows
-without a kernel (normalisation, activation, dropout). Both are proven on the graph: nothing else of a block is read
-outside it, and both tensors have one shape, at any length of free axes.
+without a kernel (normalisation, activation, dropout). In a branch it lies there as a whole and leaves another layer
+with a kernel: without any, the branch would add its input to itself. Both are proven on the graph: nothing else of a
+block is read outside it, and both tensors have one shape, at any length of free axes.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ def find(graph: Graph, units: Units, arrays: Mapping[str, npt.NDArray[Any]]) -> 
     """
     levels = leveled.levels(graph)
     finder = _Finder(graph, units, arrays, levels)
-    candidates = [block for level in levels for block in finder.branches(level)]
-    covered = {index for block in candidates for index in block.ops}
-    candidates += [block for level in levels for block in finder.chains(level, covered)]
+    branches = [block for level in levels for block in finder.branches(level)]
+    candidates = [block for block in branches if not any(_empties(block, other) for other in branches)]
+    candidates += [block for level in levels for block in finder.chains(level, branches)]
     found: list[Block] = []
     for block in sorted(candidates, key=lambda block: (len(block.ops), min(block.ops))):
         if all(_apart(block.ops, other.ops) for other in found):
@@ -53,6 +54,11 @@ def find(graph: Graph, units: Units, arrays: Mapping[str, npt.NDArray[Any]]) -> 
         if block not in alone
     ]
     return replace(blocks, found=tuple(_named(alone)), barriers=(*blocks.barriers, *unread))
+
+
+def _empties(block: Block, branch: Block) -> bool:
+    """Whether a part of a branch is all of it that has a kernel."""
+    return block.ops < branch.ops and block.kernels == branch.kernels
 
 
 def _apart(first: frozenset[int], second: frozenset[int]) -> bool:
@@ -197,12 +203,14 @@ class _Finder:
 
     # --- chains ------------------------------------------------------------------------------------------------
 
-    def chains(self, level: Level, covered: set[int]) -> list[Block]:
-        """Runs of layers, outside of branches, from one with a kernel to a tensor of the shape that entered."""
+    def chains(self, level: Level, branches: Sequence[Block]) -> list[Block]:
+        """Runs of layers from one with a kernel to a tensor of the shape that entered, each a part of its branch."""
         found = []
         for index, step in enumerate(level.steps):
-            if self.computes(step) and covered.isdisjoint(step.ops) and (block := self._chain(level, index)):
-                found.append(block)
+            if self.computes(step) and (block := self._chain(level, index)):
+                around = [branch for branch in branches if not branch.ops.isdisjoint(step.ops)]
+                if all(block.ops < branch.ops and not _empties(block, branch) for branch in around):
+                    found.append(block)
         return found
 
     def _chain(self, level: Level, at: int) -> Block | None:
@@ -279,6 +287,7 @@ class _Finder:
             kind=kind,
             layers=tuple(name for name in names if self.calls[name] <= ops),
             ops=ops,
+            kernels=frozenset(index for index in ops if self.multiplies[index]),
             enters=enters,
             leaves=leaves,
             location=level.model.location,

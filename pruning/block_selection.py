@@ -27,7 +27,8 @@ FileBytes: TypeAlias = Callable[[Sequence[Block]], int]
 def select(
     units: Units, blocks: Blocks, scores: Mapping[str, float], pruning: Pruning, file_bytes: FileBytes | None = None
 ) -> Plan:
-    """The blocks that go: `scores` by block id, higher is kept. A block takes along those inside it.
+    """The blocks that go: `scores` by block id, higher is kept. A block takes along those inside it, and the last part
+    of a branch the branch.
 
     A block without a score stays unless `layers` names it. Ratios count the blocks that compete, those inside others
     too; a ratio is met as nearly as it can be from below. A budget is met with the least removed: one more block would
@@ -40,7 +41,7 @@ def select(
     skipped, removed = bind(units, blocks, pruning)
     fixed = blocks.closed(blocks.named(removed))
     competing = [b for b in blocks.found if b.id in scores and b.id not in skipped and b.id not in fixed]
-    return meet(pruning.target, WholeBlocks(units, blocks, competing, scores, pruning, fixed, file_bytes))
+    return meet(pruning.target, WholeBlocks(units, blocks, competing, scores, pruning, fixed, skipped, file_bytes))
 
 
 def bind(units: Units, blocks: Blocks, pruning: Pruning) -> tuple[frozenset[str], frozenset[str]]:
@@ -118,7 +119,10 @@ def _reasons(blocks: Blocks) -> str:
 
 
 class WholeBlocks(Competition):
-    """Each block is a bucket of one unit. `fixed`: ids of blocks that are gone in any case, with all inside them."""
+    """Each block is a bucket of one unit. `fixed`: ids of blocks that are gone in any case, with all inside them.
+
+    `kept`: ids of those that stay, though their parts may go.
+    """
 
     def __init__(
         self,
@@ -128,12 +132,13 @@ class WholeBlocks(Competition):
         scores: Mapping[str, float],
         pruning: Pruning,
         fixed: frozenset[str],
+        kept: frozenset[str],
         file_bytes: FileBytes | None,
     ) -> None:
         alone = [np.array([scores[block.id]]) for block in competing]
         super().__init__(alone, pruning, [block.kind for block in competing], decided=bool(fixed))
         self.limits = Limits(self.sizes, np.zeros_like(self.sizes))
-        self._units, self._blocks, self._competing, self._fixed = units, blocks, competing, fixed
+        self._units, self._blocks, self._competing, self._fixed, self._kept = units, blocks, competing, fixed, kept
         self._most = share(pruning.constraints.max_ratio, len(blocks.found), "floor")
         self._file_bytes = file_bytes
         self._known: dict[tuple[str, frozenset[str]], int] = {}
@@ -147,7 +152,14 @@ class WholeBlocks(Competition):
     def allowed(self, wanted: Counts) -> Counts:
         """These blocks and all inside them, without the highest scored where constraints or an input forbid it."""
         flags = np.asarray(wanted, dtype=np.int64).copy()
-        for index in sorted(np.flatnonzero(flags).tolist(), key=lambda index: -self.scores[index][0]):
+        order = sorted(np.flatnonzero(flags).tolist(), key=lambda index: -self.scores[index][0])
+        for index in order:
+            emptied = [self._blocks.by_id[id].ops for id in self._gone(flags) & self._kept]
+            if not emptied:
+                break
+            if any(self._competing[index].ops < ops for ops in emptied):
+                flags[index] = 0
+        for index in order:
             gone = self._gone(flags)
             if len(gone) - len(self._fixed) <= self.most and self._blocks.feasible(self._blocks.named(gone)):
                 break
@@ -188,7 +200,7 @@ class WholeBlocks(Competition):
 
     def _gone(self, counts: Counts) -> frozenset[str]:
         chosen = [block for block, flag in zip(self._competing, np.asarray(counts).tolist(), strict=True) if flag]
-        return self._blocks.closed(chosen) | self._fixed
+        return self._blocks.closed([*chosen, *self._blocks.named(self._fixed)])
 
     def _cost(self, measure: str, gone: frozenset[str]) -> int:
         if (measure, gone) not in self._known:

@@ -21,7 +21,8 @@ from pruning.units import Units
 @dataclass(frozen=True)
 class Block:
     """`id`: the name of its last layer, with `#2` for a second call. `layers`: those that go with it, as no other call
-    needs them. `ops`: indices of the calls that go. What reads the tensor `leaves` reads `enters` instead.
+    needs them. `ops`: indices of the calls that go, `kernels`: of those with a kernel. What reads the tensor `leaves`
+    reads `enters` instead.
 
     `inside`: the smallest block around it, which takes it along.
     """
@@ -30,6 +31,7 @@ class Block:
     kind: Literal["branch", "chain"]
     layers: tuple[str, ...]
     ops: frozenset[int] = field(repr=False)
+    kernels: frozenset[int] = field(repr=False)
     enters: int
     leaves: int
     location: Location = field(repr=False)
@@ -57,11 +59,13 @@ class Blocks:
         return tuple(self.by_id[name] for name in dict.fromkeys(wanted))
 
     def closed(self, chosen: Iterable[Block]) -> frozenset[str]:
-        """The ids of these blocks and of all inside them."""
-        gone = {block.id for block in chosen}
-        for block in sorted(self.found, key=lambda block: -len(block.ops)):
-            if block.inside in gone:
-                gone.add(block.id)
+        """The ids of these blocks, of all inside them, and of branches whose layers with a kernel all go with them."""
+        gone, size = {block.id for block in chosen}, -1
+        while size < (size := len(gone)):
+            kernels = frozenset[int]().union(*(self.by_id[id].kernels for id in gone))
+            for block in self.found:
+                if block.inside in gone or (block.kind == "branch" and block.kernels <= kernels):
+                    gone.add(block.id)
         return frozenset(gone)
 
     def called(self, block: Block) -> list[str]:

@@ -159,6 +159,19 @@ def gates() -> keras.Model:
 
 
 @_model
+def mixers() -> keras.Model:
+    """ConvNeXt: each branch is a chain over space and a chain over channels, of which both or either can go."""
+    x = inputs = _image()
+    x = L.Conv2D(4, 3, padding="same", name="stem")(x)
+    for index in range(2):
+        y = L.DepthwiseConv2D(3, padding="same", name=f"space{index}")(x)
+        y = L.LayerNormalization(name=f"norm{index}")(y)
+        y = L.Dense(4, name=f"down{index}")(L.Dense(9, "gelu", name=f"up{index}")(y))
+        x = L.Add(name=f"add{index}")([x, y])
+    return keras.Model(inputs, _classes(x))
+
+
+@_model
 def operators() -> keras.Model:
     """Sums written with `+`, a layer scale, drop path; the last block's output is an output too."""
     x = inputs = keras.Input((6,), name="table")

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from pruning import steps
+from pruning.block_selection import select
 from pruning.blocks import Block
 from pruning.case import Case
 from pruning.contract.errors import ContradictorySpec
+from pruning.contract.spec import Pruning
 from pruning.planning import study
 from tests import block_models, equivalence, graphs
 
@@ -25,7 +27,7 @@ def found(name: str) -> dict[str, Any]:
 
 
 EXPECTED = {
-    "bottleneck": ["add0", "out1", "out2"],
+    "bottleneck": ["a0_relu", "b0_relu", "add0", "b1_relu", "out1", "b2_relu", "out2"],
     "chain": ["drop", "two_prelu", "wide"],
     "sequential": ["one", "two_norm", "three"],
     "nested_sequential": ["tower/t1", "tower/t2", "after"],
@@ -33,7 +35,8 @@ EXPECTED = {
     "post_norm": ["attention0_norm", "dense0_norm", "attention1_norm", "dense1_norm"],
     "shared_encoder": ["sum0", "norm#2", "norm#3", "norm#4", "norm#5", "norm#6"],
     "two_branches": ["left1", "right1", "left2", "right2", "left3"],
-    "gates": ["inner_gate", "add", "outer_gate"],
+    "gates": ["branch_relu", "inner_gate", "add", "outer_gate"],
+    "mixers": ["norm0", "down0", "add0", "norm1", "down1", "add1"],
     "operators": ["add", "add_1"],
     "recurrent": ["two", "three", "both"],
     "variable_length": ["same"],
@@ -56,6 +59,9 @@ def test_blocks_by_the_names_of_their_last_layers(name: str) -> None:
         ("bottleneck", "add0", "a0_conv a0_bn a0_relu b0_conv b0_bn b0_relu c0_conv c0_bn add0"),
         # On a plain one the activation goes too: what enters has passed one already.
         ("bottleneck", "out1", "a1_conv a1_bn a1_relu b1_conv b1_bn b1_relu c1_conv c1_bn add1 out1"),
+        # In a branch, what keeps the shape by itself.
+        ("bottleneck", "b1_relu", "b1_conv b1_bn b1_relu"),
+        ("mixers", "down1", "up1 down1"),
         ("chain", "drop", "one_conv one_bn one_relu drop"),
         ("chain", "two_prelu", "two_pad two_conv two_prelu"),
         ("chain", "wide", "narrow wide"),
@@ -75,8 +81,26 @@ def test_what_goes_with_a_block(name: str, id: str, layers: str) -> None:
 def test_a_gate_inside_a_branch_goes_with_it() -> None:
     blocks = case("gates").blocks
     assert found("gates")["inner_gate"].inside == "add"
-    assert blocks.closed(blocks.named(["add"])) == {"add", "inner_gate"}
+    assert blocks.closed(blocks.named(["add"])) == {"add", "branch_relu", "inner_gate"}
     assert blocks.closed(blocks.named(["inner_gate"])) == {"inner_gate"}
+
+
+def test_a_branch_goes_with_the_last_of_its_chains() -> None:
+    blocks = case("mixers").blocks
+    assert [found("mixers")[id].inside for id in ("norm0", "down0", "add0")] == ["add0", "add0", None]
+    assert blocks.closed(blocks.named(["norm0"])) == {"norm0"}
+    assert blocks.closed(blocks.named(["norm0", "down0", "down1"])) == {"norm0", "down0", "add0", "down1"}
+
+
+def test_a_branch_that_stays_keeps_one_of_its_chains() -> None:
+    here = case("mixers")
+    scores = {id: float(index) for index, id in enumerate(found("mixers"))}
+    rules = {"target": {"type": "threshold", "value": 1e9}, "structure": "layer"}
+    every = select(here.units, here.blocks, scores, Pruning.model_validate(rules))
+    assert every.layers == list(found("mixers"))
+    kept = Pruning.model_validate({**rules, "layers": {"add[01]": {"skip": True}}})
+    gone = select(here.units, here.blocks, scores, kept).layers
+    assert gone == ["norm0", "norm1"]
 
 
 @pytest.mark.parametrize("name", [*block_models.MODELS, "nested", "nested_twice", "squeeze_excite", "token_mixer"])

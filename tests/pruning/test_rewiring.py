@@ -72,6 +72,16 @@ def test_one_block_gone_equals_it_bypassed(name: str, id: str) -> None:
     holds(case(name), list(case(name).blocks.named([id])))
 
 
+def test_chains_in_branches_gone_equal_them_bypassed() -> None:
+    for name, ids in (("bottleneck", ["b0_relu", "b1_relu"]), ("mixers", ["norm0", "down1"])):
+        holds(case(name), list(case(name).blocks.named(ids)))
+
+
+def test_all_parts_of_a_branch_gone_leave_what_enters_twice() -> None:
+    here = case("mixers")
+    holds(here, list(here.blocks.named(["norm0", "down0"])))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", WITH_BLOCKS)
