@@ -148,7 +148,7 @@ def _other(layer: str, structure: Structure) -> Barrier:
 def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: NormalizedAxes = "keep") -> Units:
     """The units of a graph whose arrays have these shapes (values are not read).
 
-    `normalized_axes`: whether units stay that a layer or group normalisation takes its statistics over.
+    `normalized_axes`: whether units stay that a normalisation or a mean takes its statistics over.
     A call that its rule cannot read, such as one whose arrays have other shapes, is the barrier `misread`.
     """
     trace, tensors = traced(graph, arrays, normalized_axes)

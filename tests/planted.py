@@ -284,12 +284,12 @@ def _bent_tie(class_name: str, bend: Callable[[Any], Any] | None) -> Iterator[No
 
 for _name in ("Dot", "Attention", "AdditiveAttention", "Matmul", "DotProductAttention"):
     _plant(f"{_name}: the two sides are tied one off", lambda n=_name: _bent_tie(n, _off_by_one))
-for _name in ("Dot", "Attention", "AdditiveAttention", "Matmul", "Einsum", "Sum", "DotProductAttention"):
+for _name in ("Dot", "Attention", "AdditiveAttention", "Matmul", "Einsum", "Sum", "DotProductAttention", "Norm"):
     _plant(f"{_name}: removed units are summed", lambda n=_name: _bent_mix(n, len))
     _plant(f"{_name}: other units are left out", lambda n=_name: _bent_mix(n, _off_by_one))
 # What is planted under normalized_axes prune.
 UNDER_PRUNE = {"Dot: the two sides are tied one off", "GroupNormalization: groups are not tied"}
-for _name in ("LayerNormalization", "RMSNormalization", "GroupNormalization", "UnitNormalization", "Dot"):
+for _name in ("LayerNormalization", "RMSNormalization", "GroupNormalization", "UnitNormalization", "Dot", "Mean"):
     for _kind, _bend in (("all units", len), ("other units", _off_by_one)):
         _plant(f"{_name}: statistics over {_kind}", lambda n=_name, b=_bend: _bent_mix(n, b))
         UNDER_PRUNE.add(f"{_name}: statistics over {_kind}")

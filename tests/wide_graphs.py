@@ -218,6 +218,23 @@ def cosine() -> keras.Model:
 
 
 @_model
+def reductions() -> keras.Model:
+    """Global response normalisation (ConvNeXt V2), attention over space by mean and maximum (CBAM), norms."""
+    x = inputs = keras.Input((5, 5, 3))
+    x = _conv(x, 6, activation="relu")
+    norm = ops.norm(x, ord=2, axis=(1, 2), keepdims=True)
+    scale, offset = (ops.convert_to_tensor([0.4, 0.5, 0.6, 0.7, 0.8, 0.9]) * k for k in (1.0, -0.5))
+    x = x * (norm / (ops.mean(norm, axis=-1, keepdims=True) + 1e-6)) * scale + offset + x
+    x = _conv(x, 5)
+    seen = [reduce(x, axis=-1, keepdims=True) for reduce in (ops.mean, ops.max, ops.min, ops.std)]
+    x = x * _conv(L.Concatenate()(seen), 1, activation="sigmoid")
+    y = ops.normalize(_conv(x, 4, activation="softplus"), axis=-1, order=1)
+    z = _conv(x, 7, activation="relu")
+    z = z / (ops.norm(z, axis=-1, keepdims=True) + 0.1) / (ops.norm(z, ord=1, axis=-1, keepdims=True) + 0.1)
+    return keras.Model(inputs, _head(L.Concatenate()([_conv(y, 3), _conv(z, 3)])))
+
+
+@_model
 def layer_scale() -> keras.Model:
     from keras.src.applications.convnext import LayerScale
     from keras.src.applications.inception_resnet_v2 import CustomScaleLayer

@@ -126,7 +126,7 @@ class Constraints(Choice):
     round_to: Annotated[int, Field(ge=1, le=1024)] = 1
     min_units: Annotated[int, Field(ge=1, le=MOST)] = 1
     max_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    # Axes that a layer or group normalisation takes its statistics over keep their units, or it goes on with fewer.
+    # Axes that a normalisation or a mean takes its statistics over keep their units, or it goes on with fewer.
     normalized_axes: Literal["keep", "prune"] = "keep"
 
 

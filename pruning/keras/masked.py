@@ -1,8 +1,9 @@
 """The masked original where units are mixed without weights: there the operation itself leaves the removed units out.
 
 `surgery.mask` sets the weights to zero that read a removed unit. A product of two tensors, a sum and a normalisation
-have none: a product or a sum is fed zeros, a normalisation takes its statistics over the kept units alone. These are
-written from their definitions, on tensors of full width, and share nothing with the slicing that they are to prove.
+have none: a product or a sum is fed zeros, a normalisation or a mean takes its statistics over the kept units alone.
+Normalisations are written from their definitions, on tensors of full width. All this shares nothing with the slicing
+that it is to prove.
 """
 
 from __future__ import annotations
@@ -141,8 +142,21 @@ def _group_normalization(layer: Any, kept: Kept) -> Call:
     return call
 
 
+def _reduction(operation: Any, kept: Kept) -> Call:
+    """The operation on the kept places alone: a mean divides by their number, a maximum is theirs."""
+
+    def call(x: Any) -> Any:
+        for (_, axis), places in kept.items():
+            x = ops.take(x, np.flatnonzero(places), axis)
+        return type(operation).call(operation, x)
+
+    return call
+
+
+_REDUCTIONS = ("All", "Amax", "Amin", "Any", "Logsumexp", "Max", "Mean", "Median", "Min", "Prod", "Std", "Var")
 _STATISTICS: dict[str, Callable[[Any, Kept], Call]] = {
     "LayerNormalization": _layer_normalization,
     "RMSNormalization": _rms_normalization,
     "GroupNormalization": _group_normalization,
+    **dict.fromkeys(_REDUCTIONS, _reduction),
 }

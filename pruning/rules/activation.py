@@ -92,7 +92,7 @@ def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
 
 
 @layer("Softmax")
-@operation("Cumprod", "Cumsum", "LogSoftmax", "Normalize", "Softmax", "Sort")
+@operation("Cumprod", "Cumsum", "LogSoftmax", "Softmax", "Sort")
 def mix(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """Axes are mixed and stay as long as they are."""
     (value,) = inputs

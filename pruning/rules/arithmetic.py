@@ -136,23 +136,31 @@ def stack(op: Op, inputs: list[Value], trace: Trace) -> Value:
 
 
 @operation(
-    "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var", "Amax", "Amin", "Logsumexp", "All", "Any", "Median", "Norm"
+    "All", "Amax", "Amin", "Any", "Logsumexp", "Max", "Mean", "Median", "Min", "Norm", "Prod", "Std", "Sum", "Var"
 )
 def reduce(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Axes go, or stay as 1 with `keepdims`; units along them are mixed. Sum and Any go on without those that are gone.
+    """Axes go, or stay as 1 with `keepdims`. Sums and norms over units go on without those that are gone.
 
-    Any is what Keras makes of the masks that a concatenation of features meets.
+    What else looks at all units along an axis (a mean divides by their number) does so over those that are left, or
+    keeps them, as `normalized_axes` says.
     """
     (value,) = inputs
     gone = axes_of(op.config.get("axis"), len(value))
     for axis in gone:
-        if op.class_name in ("Sum", "Any"):
+        if op.class_name == "Sum" or (op.class_name == "Norm" and _adds_up(op.config.get("ord"), len(gone))):
             trace.mix(0, axis, value[axis])
+        elif op.class_name == "Norm":
+            trace.pin(value[axis], "mixes_channels", f"a norm of order {op.config['ord']} over an axis that has units")
         else:
-            trace.pin(value[axis], "mixes_channels", f"{op.class_name} over an axis that has units")
+            trace.normalize(value[axis], [(0, axis)])
     if op.config.get("keepdims"):
         return tuple(1 if axis in gone else extent for axis, extent in enumerate(value))
     return tuple(extent for axis, extent in enumerate(value) if axis not in gone)
+
+
+def _adds_up(order: Any, axes: int) -> bool:
+    """Whether a norm is the same without elements that are zero."""
+    return order in (None, "fro") or (axes == 1 and isinstance(order, int | float) and order > 0)
 
 
 @operation("Matmul")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pruning.graph import Op
-from pruning.rules import layer
+from pruning.rules import layer, operation
 from pruning.rules.arithmetic import beside, constant
 from pruning.rules.trace import Trace, Value, axes_of, places, size
 
@@ -63,8 +63,9 @@ def layer_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
 
 
 @layer("UnitNormalization")
+@operation("Normalize")
 def unit_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Divided by the norm over `axis`, which is mixed."""
+    """Divided by the norm over `axis`, which is mixed; of whatever order it is, zeros add nothing."""
     (value,) = inputs
     for axis in axes_of(op.config["axis"], len(value)):
         trace.normalize(value[axis], [(0, axis)])

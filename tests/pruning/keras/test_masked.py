@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
+from keras import ops
 
 import pruning
 from pruning import units as unit_finder
@@ -38,6 +39,9 @@ DEFINITIONS: dict[str, tuple[Any, list[int], Any]] = {
     "layer": (L.LayerNormalization, GONE, lambda x: _layer(x, 1e-3)),
     "rms": (L.RMSNormalization, GONE, lambda x: x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)),
     "unit": (L.UnitNormalization, GONE, lambda x: x / np.sqrt((x**2).sum(-1, keepdims=True))),
+    "mean": (lambda: lambda x: x / ops.mean(x, -1, True), GONE, lambda x: x / x.mean(-1, keepdims=True)),
+    "max": (lambda: lambda x: x - ops.max(x, -1, True), GONE, lambda x: x - x.max(-1, keepdims=True)),
+    "spread": (lambda: lambda x: x / ops.std(x, -1, True), GONE, lambda x: x / x.std(-1, keepdims=True)),
     "group": (lambda: L.GroupNormalization(2), [1, 5], lambda x: _groups(x, 1e-3)),
 }
 
