@@ -46,7 +46,13 @@ def assign(model: keras.Model, arrays: Arrays) -> None:
         if path not in arrays or tuple(arrays[path].shape) != tuple(variable.shape):
             found = arrays[path].shape if path in arrays else None
             raise VerificationFailed(f"array {path!r} has shape {found}, the model needs {tuple(variable.shape)}")
-        variable.assign(arrays[path])
+        # What a layer keeps that is no variable, such as the weights of a lookup, stands in its config.
+        if hasattr(variable, "assign"):
+            variable.assign(arrays[path])
+    for layer in private.layers(model):
+        if isinstance(layer, keras.layers.Normalization):
+            # It computes with a copy of the mean and variance that it was adapted to.
+            layer.finalize_state()
 
 
 def values(model: keras.Model, like: Archive) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,7 @@ import keras
 
 from pruning import archive as archives
 from pruning import planning
-from pruning.keras import hub, live, probe, verify
+from pruning.keras import hub, live, private, probe, verify
 from pruning.keras import load as loading
 
 _ZEROS: dict[str, Any] = {"module": "keras.initializers", "class_name": "Zeros", "config": {}, "registered_name": None}
@@ -23,6 +23,7 @@ def normalize(model: keras.Model, path: Path) -> None:
     Raises `VerificationFailed` where the graph of a model of keras-hub does not compute what the model does.
     """
     plain = hub.plain(model)
+    private.keep_vocabularies(plain)
     saved = live.archive(plain)
     archive = replace(saved, config=settled(saved.config))
     archives.write(path, archive)

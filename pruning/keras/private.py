@@ -18,6 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras.src.backend import name_scope
+from keras.src.layers.preprocessing.index_lookup import IndexLookup
 from keras.src.saving import saving_lib, serialization_lib
 
 _SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
@@ -42,6 +43,22 @@ class _Recorder(saving_lib.NpzIOStore):  # type: ignore[misc]
 def layers(model: keras.Model) -> list[Any]:
     """Every layer of a model, those of nested models and inside wrappers too."""
     return list(model._flatten_layers(include_self=False))
+
+
+def lookups(model: keras.Model) -> list[Any]:
+    """The tables of a model's StringLookup, IntegerLookup and TextVectorization layers."""
+    tables = [getattr(layer, "_lookup_layer", layer) for layer in layers(model)]
+    return [table for table in dict.fromkeys(tables) if isinstance(table, IndexLookup)]
+
+
+def keep_vocabularies(model: keras.Model) -> None:
+    """Write what lookups were adapted to into their configs, as if it had been given to them, instead of into files."""
+    for table in lookups(model):
+        special = len(table.get_vocabulary()) - len(words := table.get_vocabulary(include_special_tokens=False))
+        if table.input_vocabulary is None and words:
+            table.input_vocabulary = [np.asarray(word).item() for word in words]
+            if table.output_mode == "tf_idf":
+                table.input_idf_weights = np.asarray(table.idf_weights_const)[special:].tolist()
 
 
 def with_plain_scopes(model: keras.Model) -> keras.Model:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.keras import hub
+from pruning.keras import hub, private
 
 Array: TypeAlias = NDArray[Any]
 Probe: TypeAlias = list[Array]
@@ -48,6 +48,18 @@ def random(
     found = []
     for tensor, vocabulary in zip(model.inputs, vocabularies, strict=True):
         shape = (count, *(free if size is None else size for size in tensor.shape[1:]))
+        if tensor.dtype == "string":
+            found.append(_texts(model, shape, rng))
+            continue
         drawn = rng.integers(0, vocabulary, shape) if vocabulary else rng.uniform(0.0, high, shape)
         found.append(drawn.astype(str(tensor.dtype)))
     return found
+
+
+def _texts(model: keras.Model, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Texts of one to three words that the model's lookups know, or of letters."""
+    tables = [table.get_vocabulary(include_special_tokens=False) for table in private.lookups(model)]
+    known = {str(word) for table in tables for word in table}
+    words = sorted(known or "abcdefgh")
+    texts = [" ".join(rng.choice(words, 1 + place % 3)) for place in range(prod(shape))]
+    return np.array(texts, "str").reshape(shape)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from pruning import planning
 from pruning.keras import live, load, report
 from pruning.keras.evaluate import outputs_of
+from pruning.keras.normalize import normalize
 from pruning.keras.private import mask_of
 from tests import graphs
 
@@ -31,6 +32,19 @@ def test_masks_survive_the_cast_from_half_precision() -> None:
     (output,) = outputs_of(model, [np.array([[1, 2, 0, 0]])], training=True)
     assert output.dtype == "float32"
     np.testing.assert_array_equal(mask_of(output), [[True, True, False, False]])
+
+
+def test_a_model_built_from_data_normalizes_by_what_it_was_adapted_to(tmp_path: Path) -> None:
+    normalized = keras.layers.Normalization()
+    normalized.adapt(np.array([[1.0, 10.0], [3.0, 30.0]]))
+    words = keras.layers.StringLookup()
+    words.adapt(["b", "a", "b"])
+    numbers, text = keras.Input((2,)), keras.Input((1,), dtype="string")
+    normalize(keras.Model([numbers, text], [normalized(numbers), words(text)]), tmp_path / "adapted.keras")
+    archive = planning.read(tmp_path / "adapted.keras")
+    found = live.call(live.build(archive.config, archive.arrays), [np.array([[3.0, 10.0]]), np.array([["a"]])])
+    np.testing.assert_allclose(found[0], [[1.0, -1.0]], rtol=1e-6)
+    np.testing.assert_array_equal(found[1], [[2]])
 
 
 @pytest.mark.parametrize("name", ["größe 1", "a b", "_under", "k", "a.b-c"])

@@ -13,7 +13,7 @@ from pruning.contract.result import Result
 from pruning.contract.spec import Spec
 from pruning.keras import pipeline
 from pruning.selection import Infeasible
-from tests.pruning.keras.unseen import images, oddities, operations, sequences  # noqa: F401  (they register)
+from tests.pruning.keras.unseen import images, oddities, operations, sequences, tables  # noqa: F401  (they register)
 from tests.pruning.keras.unseen.catalogue import ARCHITECTURES
 
 NAMES = ["stacked_cells", "channel_split_and_shuffle", "gated_linear_units", "tied_embedding_language_model"]

@@ -15,7 +15,7 @@ from pruning.contract.plan import Plan
 from pruning.contract.request import PruneRequest
 from pruning.contract.spec import Spec
 from pruning.keras import live, pipeline, probe
-from tests.pruning.keras.unseen import images, oddities, operations, sequences  # noqa: F401  (they register)
+from tests.pruning.keras.unseen import images, oddities, operations, sequences, tables  # noqa: F401  (they register)
 from tests.pruning.keras.unseen.catalogue import ARCHITECTURES
 from tests.pruning.keras.unseen.planting import Planted, plant
 
