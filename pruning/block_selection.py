@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import ceil
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -139,7 +140,8 @@ class WholeBlocks(Competition):
         super().__init__(alone, pruning, [block.kind for block in competing], decided=bool(fixed))
         self.limits = Limits(self.sizes, np.zeros_like(self.sizes))
         self._units, self._blocks, self._competing, self._fixed, self._kept = units, blocks, competing, fixed, kept
-        self._most = share(pruning.constraints.max_ratio, len(blocks.found), "floor")
+        self._max_ratio = pruning.constraints.max_ratio
+        self._bound = share(pruning.constraints.max_ratio, len(blocks.found), "floor")
         self._file_bytes = file_bytes
         self._known: dict[tuple[str, frozenset[str]], int] = {}
         self._elements = elements(units)
@@ -147,25 +149,36 @@ class WholeBlocks(Competition):
     @property
     def most(self) -> int:
         """Blocks that may go at most; what `layers` removed counts too."""
-        return max(0, min(self._most - len(self._fixed), len(self._competing)))
+        return max(0, min(self._bound - len(self._fixed), len(self._competing)))
+
+    def idle(self) -> str:
+        """Why no block may go, as a sentence."""
+        total = len(self._blocks.found)
+        taken = min(len(self._blocks.closed([block]) - self._fixed) for block in self._competing)
+        return (
+            f"max_ratio {self._max_ratio} lets {self._bound} of {total} blocks go, and one counts {taken} with those "
+            f"it takes along: give a max_ratio of {ceil(taken / total * 1e4) / 1e4} or more"
+        )
+
+    def beyond(self, share: float, asked: float) -> str:
+        """Why only this share may go, as a sentence."""
+        bound = f"max_ratio {self._max_ratio} lets {self._bound} of {len(self._blocks.found)} blocks go"
+        return f"{bound}: a share of {share:.4g} of the {len(self._competing)} that compete, not {asked}"
 
     def allowed(self, wanted: Counts) -> Counts:
-        """These blocks and all inside them, without the highest scored where constraints or an input forbid it."""
-        flags = np.asarray(wanted, dtype=np.int64).copy()
-        order = sorted(np.flatnonzero(flags).tolist(), key=lambda index: -self.scores[index][0])
-        for index in order:
-            emptied = [self._blocks.by_id[id].ops for id in self._gone(flags) & self._kept]
-            if not emptied:
-                break
-            if any(self._competing[index].ops < ops for ops in emptied):
-                flags[index] = 0
-        for index in order:
-            gone = self._gone(flags)
-            if len(gone) - len(self._fixed) <= self.most and self._blocks.feasible(self._blocks.named(gone)):
-                break
-            flags[index] = 0
-        gone = self._gone(flags)
+        """These blocks and what they take along; where that cannot go, those of them that fit, lowest first."""
+        gone = self._gone(wanted)
+        if not self._holds(gone):
+            gone = self._fixed
+            for index in sorted(np.flatnonzero(wanted).tolist(), key=lambda index: self.scores[index][0]):
+                more = self._blocks.closed([*self._blocks.named(gone), self._competing[index]])
+                gone = more if self._holds(more) else gone
         return np.array([block.id in gone for block in self._competing], dtype=np.int64)
+
+    def _holds(self, gone: frozenset[str]) -> bool:
+        """Whether `max_ratio`, rules of `layers` and the model's inputs let these go together."""
+        within = len(gone) <= self._bound and gone.isdisjoint(self._kept)
+        return within and self._blocks.feasible(self._blocks.named(gone))
 
     def within(self, wanted: int) -> Counts:
         """Lowest scores first; a block that would take along too many is passed over."""

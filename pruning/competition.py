@@ -83,6 +83,14 @@ class Competition(ABC):
         total = self.order.total
         return self.after(least(total + 1, lambda n: n > total or int(self.after(n).sum()) > wanted) - 1)
 
+    def idle(self) -> str:
+        """Why nothing may go, as a sentence."""
+        return f"min_units, max_ratio and round_to keep all units: the widths are {sorted(set(self.sizes.tolist()))}"
+
+    def beyond(self, share: float, asked: float) -> str:
+        """Why only this share may go, as a sentence."""
+        return f"min_units and max_ratio let a share of {share:.4g} go under scope {self.scope}, not {asked}"
+
     @abstractmethod
     def cost(self, measure: Measure, counts: Counts) -> Counts:
         """The whole model's measure in a state; (..., buckets) -> (...)."""

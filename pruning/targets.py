@@ -41,8 +41,7 @@ def _refuse_idle(race: Competition) -> None:
     if not len(race.sizes):
         raise NothingToPrune("nothing competes: `layers` decides it all, or the criterion has no scores for it")
     if not race.allowed(race.sizes).any():
-        widths = sorted(set(race.sizes.tolist()))
-        raise NothingToPrune(f"min_units, max_ratio and round_to keep all units: the widths are {widths}")
+        raise NothingToPrune(race.idle())
 
 
 def _ratio(target: RatioTarget, race: Competition) -> Counts:
@@ -56,8 +55,7 @@ def _ratio(target: RatioTarget, race: Competition) -> Counts:
         reachable = share(target.value, race.order.total, "floor") <= race.most
     if not reachable:
         floor = float(counts.sum() / race.sizes.sum())
-        detail = f"min_units and max_ratio let a share of {floor:.4g} go under scope {race.scope}, not {target.value}"
-        raise Infeasible(detail, race.plan(counts), floor)
+        raise Infeasible(race.beyond(floor, target.value), race.plan(counts), floor)
     return counts
 
 

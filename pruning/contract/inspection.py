@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pruning.contract.base import Record
+from pruning.contract.result import Warning
 
 
 class Tensor(Record):
@@ -70,8 +71,9 @@ class BlockInfo(Record):
 class Inspection(Record):
     """A model's description; `macs` for one sample; `unknown_dimensions` count as 1 there.
 
-    `floor`: the least that structure channel can reach, `layer_floor`: that structure layer can. `kept_blocks`: what
-    looks like a block and stays, with the reason.
+    `floor`: the least that structure channel can reach, `normalized_floor`: with `normalized_axes: prune`; `head_floor`
+    and `layer_floor`: that those structures can. `kept_blocks`: what looks like a block and stays, with the reason.
+    `warnings`: what became of the upload.
     """
 
     keras_version: str
@@ -88,3 +90,6 @@ class Inspection(Record):
     blocks: list[BlockInfo] = []
     kept_blocks: list[BarrierInfo] = []
     layer_floor: dict[str, float] = {}
+    head_floor: dict[str, float] = {}
+    normalized_floor: dict[str, float] = {}
+    warnings: list[Warning] = []

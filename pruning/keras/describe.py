@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pruning import archive as archives
 from pruning import block_selection, measures, rewiring, surgery
+from pruning import units as unit_finder
 from pruning.blocks import Block
 from pruning.case import Case
 from pruning.contract.inspection import BarrierInfo, BlockInfo, GroupInfo, Inspection, LayerInfo, Tensor
+from pruning.contract.result import Warning
 from pruning.keras.data import Port
-from pruning.units import only
+from pruning.rules.trace import Structure
 
 
-def inspection(case: Case, inputs: list[Port], outputs: list[Port]) -> Inspection:
-    """Layers, groups, barriers, costs and the floor that pruning can reach."""
+def inspection(case: Case, inputs: list[Port], outputs: list[Port], warnings: list[Warning]) -> Inspection:
+    """Layers, groups, barriers, costs and the floors that pruning can reach. `case`: with normalised axes kept."""
+    normalized = unit_finder.find(case.graph, case.archive.arrays, "prune")
     elements = measures.elements(case.units)
     macs = measures.macs(case.units)
     kept = measures.barriers(case.units)
@@ -54,16 +58,19 @@ def inspection(case: Case, inputs: list[Port], outputs: list[Port]) -> Inspectio
         barriers=[BarrierInfo(layer=b.layer, code=b.code, detail=b.detail) for b in case.units.barriers],
         compiled=compiled(case.archive.config),
         unknown_dimensions=list(case.graph.unknown_dimensions),
-        floor=floor(case),
+        floor=floor(case, "channel"),
+        head_floor=floor(case, "head"),
+        normalized_floor=floor(replace(case, units=normalized), "channel"),
         blocks=[_block(case, block, elements) for block in case.blocks.found],
         kept_blocks=[BarrierInfo(layer=b.layer, code=b.code, detail=b.detail) for b in case.blocks.barriers],
         layer_floor=layer_floor(case),
+        warnings=warnings,
     )
 
 
-def floor(case: Case) -> dict[str, float]:
-    """The least that channel pruning without constraints reaches: one unit left in each prunable group."""
-    units = only(case.units, "channel")
+def floor(case: Case, structure: Structure) -> dict[str, float]:
+    """The least that channels or heads reach without constraints: one unit left in each prunable group."""
+    units = unit_finder.only(case.units, structure)
     gone = [group.units[1:] for group in units.groups if group.barrier is None]
     removed = np.concatenate(gone) if gone else measures.NONE
     left = surgery.sketch(case.archive, case.graph, units, removed) if len(removed) else case.archive

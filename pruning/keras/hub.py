@@ -46,6 +46,17 @@ def without_preprocessors(value: Any) -> Any:
     return [without_preprocessors(item) for item in value] if isinstance(value, list) else value
 
 
+def preprocessors(value: Any) -> list[str]:
+    """The class names of what `without_preprocessors` leaves out, in the order of the config."""
+    if isinstance(value, list):
+        return [name for item in value for name in preprocessors(item)]
+    if not isinstance(value, dict):
+        return []
+    dropped = value["preprocessor"] if is_task(value) else None
+    own = [] if dropped is None else [str(dropped.get("class_name")) if isinstance(dropped, dict) else str(dropped)]
+    return own + preprocessors([item for item in value.values() if item is not dropped])
+
+
 def plain(model: keras.Model) -> keras.Model:
     """The same computation on the same layers without models of keras-hub; a model that holds none as it is.
 

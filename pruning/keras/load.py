@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from pruning.contract.errors import SecateurError, UnreadableFile, UnsafeFile, UnsupportedFormat
+from pruning.contract.result import Warning
 from pruning.keras import guard, hub, private
 from pruning.keras.legacy import modernize, modernize_training
 
@@ -40,6 +41,17 @@ def load(path: Path, architecture: str | None = None) -> Model:
     return model
 
 
+def left_out(path: Path) -> list[Warning]:
+    """`preprocessor_left_out` for every preprocessor in a file that `load` took, which the model goes on without."""
+    return [
+        Warning(
+            code="preprocessor_left_out",
+            detail=f"{name} is left out: the model takes what it gives, see `inputs`. Run it on the data before",
+        )
+        for name in (hub.preprocessors(_config(path)) if zipfile.is_zipfile(path) else ())
+    ]
+
+
 def load_delivered(path: Path) -> Model:
     """A `.keras` file that this package wrote, without compiling it."""
     with _told_plainly(), _quietly():
@@ -57,11 +69,7 @@ def check_weights(model: Model) -> None:
 
 
 def _load_keras(path: Path) -> Model:
-    with zipfile.ZipFile(path) as bundle:
-        names = bundle.namelist()
-        if "config.json" not in names:
-            raise UnsupportedFormat(f"a zip file without config.json is no .keras file (it holds {names[:5]})")
-        config = _parse(bundle.read("config.json"), "config.json")
+    config = _config(path)
     bare = hub.without_preprocessors(config)
     guard.check(bare)
     hub.require(bare)
@@ -70,6 +78,14 @@ def _load_keras(path: Path) -> Model:
     if config.get("compile_config"):
         _try_to_compile(model, lambda: model.compile_from_config(config["compile_config"]))
     return model
+
+
+def _config(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as bundle:
+        names = bundle.namelist()
+        if "config.json" not in names:
+            raise UnsupportedFormat(f"a zip file without config.json is no .keras file (it holds {names[:5]})")
+        return _parse(bundle.read("config.json"), "config.json")
 
 
 def _load_whole(path: Path) -> Model:

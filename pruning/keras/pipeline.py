@@ -62,11 +62,12 @@ Emit: TypeAlias = Callable[[Line], None]
 def inspect(request: InspectRequest, emit: Emit) -> Inspection:
     """Load an upload of any age, save it as `normalized.keras` (compile config, no optimizer state), describe it."""
     _tell(emit, "load")
-    model = loading.load(Path(request.upload), request.architecture)
+    upload = Path(request.upload)
+    model = loading.load(upload, request.architecture)
     path = Path(request.out, "normalized.keras")
     normalize(model, path)
     _tell(emit, "inspect")
-    found = describe.inspection(planning.study(planning.read(path)), *data.ports(model))
+    found = describe.inspection(planning.study(planning.read(path)), *data.ports(model), loading.left_out(upload))
     emit(Produced(kind="normalized", format="keras", filename=path.name, path=path.name))
     return found
 

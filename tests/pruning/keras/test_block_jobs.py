@@ -164,9 +164,11 @@ def test_out_of_reach_gives_the_floor_and_the_nearest_model(bench: Bench) -> Non
 
 def test_max_ratio_bounds_the_share_of_blocks(bench: Bench) -> None:
     spec = {**LAYER, "target": {"type": "ratio", "value": 0.9}, "constraints": {"max_ratio": 0.5}}
-    with pytest.raises(InfeasibleTarget, match="a share of 0") as caught:
+    with pytest.raises(InfeasibleTarget, match=r"lets 2 of 4 blocks go: a share of 0\.5 of the 4 that") as caught:
         bench.prune(spec, dry_run=True)
     assert caught.value.extra["floor"] == 0.5
+    with pytest.raises(NothingToPrune, match=r"max_ratio 0\.2 lets 0 of 4 blocks go, .* max_ratio of 0\.25 or more"):
+        bench.prune({**spec, "constraints": {"max_ratio": 0.2}}, dry_run=True)
     every = bench.prune({**LAYER, "target": {"type": "threshold", "value": 1e9}}, dry_run=True)
     assert removed(every.plan) == ["add0", "add1", "add2", "dense"]
 

@@ -133,6 +133,9 @@ def test_a_preprocessor_is_left_out(tmp_path: Path) -> None:
     task = M.BertTextClassifier(backbone=bert(), num_classes=3, preprocessor=preprocessor)
     path, found = uploaded(task, tmp_path)
     assert [tensor.name for tensor in found.inputs] == ["padding_mask", "segment_ids", "token_ids"]
+    (warning,) = found.warnings
+    assert warning.code == "preprocessor_left_out"
+    assert warning.detail.startswith("BertTextClassifierPreprocessor is left out")
     assert "okenizer" not in json.dumps(read(path).config)
     with zipfile.ZipFile(path) as kept:
         assert not any(name.startswith("assets") for name in kept.namelist())
@@ -200,6 +203,7 @@ def test_what_keras_hub_registers_is_not_reached_by_name(config: dict[str, Any])
 def test_a_preprocessor_hides_nothing_that_is_read() -> None:
     evil = {"class_name": "Lambda", "config": {}}
     config = {"class_name": "X", "config": {"backbone": {"preprocessor": evil}, "preprocessor": {"a": evil}}}
+    assert hub.preprocessors([config, {"a": config}]) == ["None", "None"]
     left = hub.without_preprocessors(config)
     assert left["config"]["preprocessor"] is None
     with pytest.raises(UnsafeFile):

@@ -2,44 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import pytest
 
 from pruning import planning
+from pruning.contract.errors import NothingToPrune
+from pruning.contract.inspection import Inspection
 from pruning.contract.request import InspectRequest, PruneRequest
 from pruning.contract.result import Result
 from pruning.contract.spec import Spec
 from pruning.keras import pipeline
 from pruning.selection import Infeasible
+from tests import block_models
+from tests.pruning.keras.test_heads import transformer
 from tests.pruning.keras.unseen import images, oddities, operations, sequences, tables  # noqa: F401  (they register)
 from tests.pruning.keras.unseen.catalogue import ARCHITECTURES
 
 NAMES = ["stacked_cells", "channel_split_and_shuffle", "gated_linear_units", "tied_embedding_language_model"]
 
 
-def _budget(path: Path, out: Path, measure: str, at_most: float) -> Result:
-    pruning = {"target": {"type": "budget", "measure": measure, "at_most": at_most}}
+NORMALIZED: dict[str, Callable[[], keras.Model]] = {
+    "pre_norm_encoder": ARCHITECTURES["pre_norm_encoder"].build,
+    "grouped_query_attention_with_swiglu": ARCHITECTURES["grouped_query_attention_with_swiglu"].build,
+    "pre_norm": lambda: block_models.build("pre_norm"),
+    "post_norm": lambda: block_models.build("post_norm"),
+    "both_attentions": transformer,
+}
+MEASURES = {"macs", "parameters", "size_bytes"}
+
+
+def _budget(path: Path, out: Path, measure: str, at_most: float, **how: Any) -> Result:
+    pruning = {"target": {"type": "budget", "measure": measure, "at_most": at_most}, **how}
     spec = Spec.model_validate({"pruning": pruning, "measures": {"latency": None}, "dry_run": True})
     return planning.dry_run(PruneRequest(model=str(path), out=str(out), spec=spec))
 
 
-@pytest.mark.parametrize("name", [NAMES[0], *[pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:]]])
-def test_a_budget_at_the_floor_is_met_and_none_below(name: str, tmp_path: Path) -> None:
+def _inspected(build: Callable[[], keras.Model], folder: Path) -> tuple[Inspection, Path]:
     keras.utils.set_random_seed(0)
-    ARCHITECTURES[name].build().save(tmp_path / "upload.keras")
-    request = InspectRequest(upload=str(tmp_path / "upload.keras"), format="keras", out=str(tmp_path))
-    found = pipeline.inspect(request, lambda _: None)
-    path = tmp_path / "normalized.keras"
-    assert found.floor.keys() == {"macs", "parameters", "size_bytes"}
-    for measure, floor in found.floor.items():
-        after = _budget(path, tmp_path, measure, floor).measures.after
+    build().save(folder / "upload.keras")
+    request = InspectRequest(upload=str(folder / "upload.keras"), format="keras", out=str(folder))
+    return pipeline.inspect(request, lambda _: None), folder / "normalized.keras"
+
+
+def _holds(floors: dict[str, float], path: Path, **how: Any) -> None:
+    """A budget at the floor is met to the digit; of one below, the job says this floor."""
+    assert floors.keys() == MEASURES
+    for measure, floor in floors.items():
+        after = _budget(path, path.parent, measure, floor, **how).measures.after
         assert getattr(after, measure) == floor
         with pytest.raises(Infeasible) as caught:
-            _budget(path, tmp_path, measure, floor - 1)
+            _budget(path, path.parent, measure, floor - 1, **how)
         assert caught.value.floor == floor
+
+
+@pytest.mark.parametrize("name", [NAMES[0], *[pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:]]])
+def test_a_budget_at_the_floor_is_met_and_none_below(name: str, tmp_path: Path) -> None:
+    found, path = _inspected(ARCHITECTURES[name].build, tmp_path)
+    _holds(found.floor, path)
     assert all(group.layers and group.width for group in found.groups)
     assert all((group.kept_because is None) == group.prunable for group in found.groups)
     reasons = {barrier.detail for barrier in found.barriers}
     assert all(any(reason in group.kept_because for reason in reasons) for group in found.groups if group.kept_because)
+
+
+@pytest.mark.parametrize("name", NORMALIZED)
+def test_heads_and_normalized_axes_have_floors_of_their_own(name: str, tmp_path: Path) -> None:
+    found, path = _inspected(NORMALIZED[name], tmp_path)
+    _holds(found.head_floor, path, structure="head")
+    _holds(found.normalized_floor, path, constraints={"normalized_axes": "prune"})
+    assert found.head_floor["macs"] < found.macs
+    assert found.normalized_floor["macs"] < found.floor["macs"]
+    with pytest.raises(Infeasible) as caught:
+        _budget(path, tmp_path, "macs", 1, structure="head", constraints={"normalized_axes": "prune"})
+    assert caught.value.floor == found.head_floor["macs"]
+
+
+def test_a_model_without_heads_has_the_floor_that_it_came_with(tmp_path: Path) -> None:
+    found, path = _inspected(ARCHITECTURES[NAMES[0]].build, tmp_path)
+    assert found.head_floor["parameters"] == found.parameters
+    with pytest.raises(NothingToPrune, match="this model has no heads"):
+        _budget(path, tmp_path, "parameters", found.parameters - 1, structure="head")
