@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -164,11 +166,20 @@ def _gone(units: Units, removed: npt.ArrayLike) -> npt.NDArray[np.bool_]:
 
 
 def _sliced(arrays: Arrays, units: Units, gone: npt.NDArray[np.bool_]) -> Arrays:
-    """Array by array, so that what its first axis left is still in the cache when the next one is taken."""
-    result = dict(arrays)
-    for weight, cuts in _cuts(units, gone).items():
-        for along, stays in cuts:
-            result[weight] = np.take(result[weight], stays, along)
+    """Array by array, so that what its first axis left is still in the cache when the next one is taken.
+
+    Threads share the arrays: NumPy lets go of the interpreter while it takes.
+    """
+    cuts = _cuts(units, gone)
+
+    def cut(weight: str) -> npt.NDArray[Any]:
+        array = arrays[weight]
+        for along, stays in cuts[weight]:
+            array = np.take(array, stays, along)
+        return array
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        result = {**arrays, **dict(zip(cuts, pool.map(cut, cuts), strict=True))}
     for weight, factor in _factors(units, gone).items():
         result[weight] = (result[weight] * np.float64(factor)).astype(result[weight].dtype)
     return result
@@ -251,6 +262,7 @@ def _edit(value: Any, edits: Iterable[tuple[tuple[str | int, ...], Any]]) -> Any
 
 def without_build_config(value: Any) -> Any:
     """A config without what it says of the shapes that layers, also wrapped ones and cells, were built with."""
-    if isinstance(value, Mapping):
+    # Told apart by `dict`, as JSON makes them: an abstract class costs as much as all the rest, on thousands of values.
+    if isinstance(value, dict):
         return {key: without_build_config(item) for key, item in value.items() if key != "build_config"}
     return [without_build_config(item) for item in value] if isinstance(value, list) else value

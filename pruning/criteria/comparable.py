@@ -31,12 +31,15 @@ def slices(units: Units, axes: Iterable[Axis]) -> Iterator[tuple[Group, Axis, Ar
     place = np.zeros(units.count + 1, dtype=np.int64)
     for group in units.groups:
         place[group.units] = np.arange(len(group.units))
+    known: dict[int, list[tuple[Group, Array, Ids]]] = {}  # most axes share one array of ids with others
     for axis in axes:
-        owner = units.owners[axis.ids]
-        for index in np.unique(owner[owner >= 0]):
-            if units.groups[index].barrier is None:
-                here = owner == index
-                yield units.groups[index], axis, here, place[axis.ids[here]]
+        if (found := known.get(id(axis.ids))) is None:
+            owner = units.owners[axis.ids]
+            groups = [(units.groups[index], owner == index) for index in np.unique(owner[owner >= 0])]
+            found = [(group, here, place[axis.ids[here]]) for group, here in groups if group.barrier is None]
+            known[id(axis.ids)] = found
+        for group, here, at in found:
+            yield group, axis, here, at
 
 
 def by_group(
