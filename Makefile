@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+# Two processes, each with a TensorFlow of its own; one that is done takes over tests of the other.
+PARALLEL := --numprocesses 2 --dist worksteal
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -33,10 +35,10 @@ serve: $(INSTALLED)  ## start the service: API and worker, data in DATA_DIR, unt
 	@exec $(RUN) -m worker.serve  # HOST, PORT and DATA_DIR reach it through the environment
 
 test: $(INSTALLED)  ## run the tests, with coverage
-	@$(RUN) -m pytest --cov --cov-report=term
+	@$(RUN) -m pytest $(PARALLEL) --cov --cov-report=term
 
 test-slow: $(INSTALLED)  ## run the long tests on real data
-	@$(RUN) -m pytest -m slow
+	@$(RUN) -m pytest $(PARALLEL) -m slow
 
 lint: $(INSTALLED)  ## ruff, mypy, import rules, scripts that parse
 	@$(RUN) -m ruff check .

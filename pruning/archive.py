@@ -43,9 +43,10 @@ class Archive:
     bfloat16: frozenset[str] = frozenset()
 
 
-def read(path: str | os.PathLike[str]) -> Archive:
+def read(path: str | os.PathLike[str], *, ours: bool = False) -> Archive:
     """A `.keras` file that Keras wrote. Arrays are read-only views of a memory map where the file allows it.
 
+    `ours`: `write` made it, so its size tells that of archives with the same arrays in other widths.
     Raises `UnreadableFile` where the file is no such archive or is broken.
     """
     try:
@@ -58,6 +59,8 @@ def read(path: str | os.PathLike[str]) -> Archive:
             }
             weights = _weights(file, archive)
             arrays, names, bfloat16 = hdf5.read(weights)
+            if ours:
+                hdf5.learn(len(weights), arrays, names, bfloat16)
     except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise UnreadableFile(f"no .keras file that can be read: {error}") from error
     return Archive(config, metadata, arrays, names, assets, bfloat16)

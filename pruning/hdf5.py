@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Mapping
-from functools import lru_cache
 from math import prod
 from typing import Any, TypeAlias
 
@@ -19,6 +18,10 @@ import numpy.typing as npt
 from h5py import h5a, h5d, h5g, h5o, h5p, h5s, h5t
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
+# What an HDF5 file costs besides its values depends on: (path, dtype, rank) of each array, names, those in bfloat16.
+Frame: TypeAlias = tuple[tuple[tuple[str, np.dtype[Any], int], ...], tuple[tuple[str, str], ...], frozenset[str]]
+_overheads: dict[Frame, int] = {}
+_FRAMES = 8
 _PAGE = 2**14
 
 
@@ -61,12 +64,34 @@ def written(
 
 def size(arrays: Mapping[str, npt.NDArray[Any]], names: Mapping[str, str], bfloat16: Collection[str] = ()) -> int:
     """The bytes of what `written` would return; no value is read."""
+    frame = _frame(arrays, names, bfloat16)
+    if frame not in _overheads:
+        _keep(frame, _overhead(*frame))
+    return _overheads[frame] + _bytes(arrays, bfloat16)
+
+
+def learn(
+    size: int, arrays: Mapping[str, npt.NDArray[Any]], names: Mapping[str, str], bfloat16: Collection[str] = ()
+) -> None:
+    """Remember that `written` made so many bytes of this: then `size` lays nothing out for arrays of other widths."""
+    _keep(_frame(arrays, names, bfloat16), size - _bytes(arrays, bfloat16))
+
+
+def _frame(arrays: Mapping[str, npt.NDArray[Any]], names: Mapping[str, str], bfloat16: Collection[str]) -> Frame:
     kinds = tuple((path, array.dtype, array.ndim) for path, array in arrays.items())
-    values = sum(array.size * (2 if path in bfloat16 else array.itemsize) for path, array in arrays.items())
-    return _overhead(kinds, tuple(names.items()), frozenset(bfloat16)) + values
+    return kinds, tuple(names.items()), frozenset(bfloat16)
 
 
-@lru_cache(maxsize=4)
+def _bytes(arrays: Mapping[str, npt.NDArray[Any]], bfloat16: Collection[str]) -> int:
+    return sum(array.size * (2 if path in bfloat16 else array.itemsize) for path, array in arrays.items())
+
+
+def _keep(frame: Frame, overhead: int) -> None:
+    if len(_overheads) >= _FRAMES:
+        _overheads.clear()
+    _overheads[frame] = overhead
+
+
 def _overhead(
     kinds: tuple[tuple[str, np.dtype[Any], int], ...], names: tuple[tuple[str, str], ...], bfloat16: frozenset[str]
 ) -> int:

@@ -24,8 +24,8 @@ from pruning.criteria import Evidence
 
 
 def read(path: str | os.PathLike[str]) -> Archive:
-    """A normalised `.keras` file, without optimizer state."""
-    return archives.without_optimizer(archives.read(path))
+    """A normalised `.keras` file, which has no optimizer state."""
+    return archives.read(path, ours=True)
 
 
 def study(archive: Archive, pruning: Pruning | None = None) -> Case:

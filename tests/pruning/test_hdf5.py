@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pruning import hdf5
+from tests import equivalence
 
 RNG = np.random.default_rng(0)
 
@@ -66,3 +67,17 @@ def test_arrays_in_chunks_are_read_too(tmp_path: Any) -> None:
     found, names, _ = hdf5.read(memoryview((tmp_path / "w.h5").read_bytes()))
     np.testing.assert_array_equal(found["layers/a/vars/0"], values)
     assert names == {"layers/a": ""}
+
+
+@pytest.mark.parametrize("name", ["residual", "mobile_net", "nested_shared", "lenet"])
+def test_one_file_tells_the_size_of_others_with_the_same_arrays(name: str) -> None:
+    archive = equivalence.zoo(name).archive
+    narrow = {path: array[tuple(slice(0, -(-n // 2)) for n in array.shape)] for path, array in archive.arrays.items()}
+    hdf5.learn(len(hdf5.written(archive.arrays, archive.names)), archive.arrays, archive.names)
+    assert hdf5.size(narrow, archive.names) == len(hdf5.written(narrow, archive.names))
+
+
+def test_of_many_models_the_last_are_remembered() -> None:
+    for count in range(1, 40):
+        arrays = {f"layers/a{index}/vars/0": np.zeros((2, 3), np.float32) for index in range(count)}
+        assert hdf5.size(arrays, {}) == hdf5.size(arrays, {}) == len(hdf5.written(arrays, {}))

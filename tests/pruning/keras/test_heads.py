@@ -14,7 +14,9 @@ import pruning
 from pruning.contract.errors import ContradictorySpec, InfeasibleTarget, NothingToPrune, TargetOutOfRange
 from pruning.contract.result import LayerReport, Result
 from tests.pruning.keras import small
+from tests.thinned import thinned
 
+EVIDENCE = ["fpgm", "taylor", "obd", "snip", "wanda", "flap", "obs", "activation_mean", "lamp"]
 QUIET: dict[str, Any] = {"recovery": [], "measures": {"latency": None}}
 
 
@@ -244,7 +246,7 @@ def test_heads_that_must_stay_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("structure", ["channel", "head"])
-@pytest.mark.parametrize("name", ["fpgm", "taylor", "obd", "snip", "wanda", "flap", "obs", "activation_mean", "lamp"])
+@pytest.mark.parametrize("name", thinned(EVIDENCE, 3))
 def test_criteria_with_evidence_score_what_an_attention_has(saved: Path, name: str, structure: str) -> None:
     x, y = tokens(48)
     spec = {"structure": structure, "criterion": {"name": name}, "target": {"type": "ratio", "value": 0.4}}

@@ -16,6 +16,7 @@ from pruning.keras.data import opened
 from pruning.keras.walk import Stuck, Walk, sample, steps
 from tests import equivalence
 from tests import graphs as zoo
+from tests.thinned import thinned
 
 # TensorFlow has no kernels that convolve channels first on a CPU: what a walk says there is tested below.
 MODELS = [name for name in sorted(zoo.ZOO)[::4] if name != "channels_first"]
@@ -51,7 +52,7 @@ def walked(archive: Any, inputs: list[np.ndarray]) -> tuple[Walk, Any]:
     return walk, model
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", thinned(MODELS, 4))
 def test_the_zoo_walks_as_it_is_called(name: str) -> None:
     archive = equivalence.archived(zoo.build(name))
     graph = graphs.build(archive.config)
