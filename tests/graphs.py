@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import layers as L
 
+from tests.thinned import thinned
+
 Builder = Callable[[], keras.Model]
 ZOO: dict[str, Builder] = {}
 
@@ -533,3 +535,6 @@ def normalized_inputs() -> keras.Model:
 
 
 import tests.wide_graphs  # noqa: E402, F401  (the second half of the zoo registers itself)
+
+# Building all of them takes minutes: a third by default, the rest with the slow tests.
+THINNED = thinned(ZOO, 3)

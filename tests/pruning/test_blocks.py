@@ -15,7 +15,6 @@ from pruning.contract.errors import ContradictorySpec
 from pruning.contract.spec import Pruning
 from pruning.planning import study
 from tests import block_models, equivalence, graphs
-from tests.thinned import thinned
 
 
 @cache
@@ -163,7 +162,7 @@ def test_a_plan_of_another_model_is_refused() -> None:
         case("bottleneck").blocks.named(["out1", "out7"])
 
 
-@pytest.mark.parametrize("name", thinned(graphs.ZOO, 4))
+@pytest.mark.parametrize("name", graphs.THINNED)
 def test_every_op_lies_in_one_step(name: str) -> None:
     proof = equivalence.zoo(name)
     (whole, *_) = steps.levels(proof.graph)

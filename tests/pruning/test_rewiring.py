@@ -143,7 +143,7 @@ def test_models_of_keras(builder: str, shape: tuple[int, ...], count: int) -> No
 # --- Keras' order and names ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", graphs.ZOO)
+@pytest.mark.parametrize("name", graphs.THINNED)
 def test_the_order_of_layers_is_that_of_keras(name: str) -> None:
     def check(entry: Any) -> None:
         if entry["class_name"] != "Sequential":

@@ -38,7 +38,7 @@ def _of(model: keras.Model) -> Units:
     return equivalence.traced(equivalence.archived(model))[1]
 
 
-@pytest.mark.parametrize("name", zoo.ZOO)
+@pytest.mark.parametrize("name", zoo.THINNED)
 def test_groups_part_the_units(name: str) -> None:
     units = _units(name)
     ids = np.concatenate([group.units for group in units.groups])
@@ -50,7 +50,7 @@ def test_groups_part_the_units(name: str) -> None:
         assert (group.coupled_because is None) == (len(group.producers) == 1)
 
 
-@pytest.mark.parametrize("name", zoo.ZOO)
+@pytest.mark.parametrize("name", zoo.THINNED)
 def test_every_array_of_a_resized_layer_is_bound_and_fits(name: str) -> None:
     units = _units(name)
     arrays = equivalence.zoo(name).archive.arrays
@@ -309,7 +309,7 @@ def test_parts_that_a_slice_cuts_out_are_groups_of_their_own() -> None:
     assert [len(group.units) for group in units.groups if group.producers == ("conv2d",)] == [4, 4]
 
 
-@pytest.mark.parametrize("name", zoo.ZOO)
+@pytest.mark.parametrize("name", zoo.THINNED)
 def test_no_axis_is_emptied_while_every_group_keeps_a_unit(name: str) -> None:
     units = _units(name)
     gone = np.ones(units.count + 1, bool)
