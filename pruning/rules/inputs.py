@@ -11,7 +11,6 @@ from pruning.rules.trace import Trace, Value
 def nested_input(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """`batch_shape` is resized with the tensor that enters."""
     (value,) = inputs
-    trace.enter(op.outputs[0], op.inputs[0])
     declared = op.config.get("batch_shape") or op.config["batch_input_shape"]
     key = "batch_shape" if "batch_shape" in op.config else "batch_input_shape"
     if len(declared) != len(value):

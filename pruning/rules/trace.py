@@ -144,7 +144,7 @@ class Trace:
         self.heads: dict[str, Ids] = {}
         self.scales: set[str] = set()
         self.vocabularies: dict[int, int] = {}
-        self.entered: dict[int, int] = {}
+        self.sources: dict[int, set[int]] = {}
         # Arrays that the file holds a second time under another layer.
         self.aliases: set[str] = set()
         # Parts that slices and splits cut out: each has to keep a unit.
@@ -342,12 +342,13 @@ class Trace:
 
     def vocabulary(self, tensor: int, size: int) -> None:
         """This tensor holds indices below `size`; where several tables read it, those of the smallest."""
-        source = self.entered.get(tensor, tensor)
-        self.vocabularies[source] = min(size, self.vocabularies.get(source, size))
+        for source in self.sources.get(tensor, {tensor}):
+            self.vocabularies[source] = min(size, self.vocabularies.get(source, size))
 
-    def enter(self, tensor: int, outer: int) -> None:
-        """`tensor` of a nested model is what the call brings as `outer`."""
-        self.entered[tensor] = self.entered.get(outer, outer)
+    def come_from(self, outputs: Sequence[int], inputs: Sequence[int]) -> None:
+        """The numbers in these tensors are some of those in the others, as they are."""
+        found = set[int]().union(*(self.sources.get(tensor, {tensor}) for tensor in inputs))
+        self.sources.update(dict.fromkeys(outputs, found))
 
     def width(self, ids: Extent) -> None:
         """These are the units on the layer's output axis, in the order in which a user counts them."""

@@ -33,6 +33,16 @@ def test_tables_of_one_input_share_the_smallest_vocabulary_also_in_a_nested_mode
     assert len(probe.probes(model, (5,), None)) == 1
 
 
+def test_tables_behind_slices_casts_and_time_name_the_inputs_that_they_read(tmp_path: Path) -> None:
+    row, characters = keras.Input((3,)), keras.Input((2, 4), dtype="int32")
+    first = keras.layers.Embedding(6, 2)(keras.ops.cast(row[:, 0], "int32"))
+    second = keras.layers.Embedding(9, 3)(keras.layers.Reshape((2,))(row[:, 1:]))
+    words = keras.layers.TimeDistributed(keras.layers.Embedding(7, 3))(characters)
+    pooled = [keras.layers.Flatten()(found) for found in (first, second, words)]
+    model = keras.Model([row, characters], keras.layers.Concatenate()(pooled))
+    assert small.case(model, tmp_path).vocabularies == (6, 7)
+
+
 def test_random_inputs_fit_the_model() -> None:
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     model = keras.Model(tokens, keras.layers.Embedding(5, 3)(tokens))
