@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import prod
@@ -19,6 +19,7 @@ from pruning.contract.errors import ContradictorySpec, SecateurError, Verificati
 from pruning.contract.plan import GroupPlan, KeepMap, KeptArray, Plan
 from pruning.graph import Graph
 from pruning.hdf5 import Arrays
+from pruning.nodes import Shape
 from pruning.rules.trace import Ids, Structure, left
 from pruning.units import Units
 
@@ -60,7 +61,8 @@ def check(result: Archive, units: Units, removed: npt.ArrayLike) -> tuple[Graph,
     for entry in units.layers:
         if entry.name in resized and (loose := set(entry.weights) - bound):
             raise VerificationFailed(f"layer {entry.name!r} is resized but no rule binds its arrays {sorted(loose)}")
-    graph, found = reread(result, units)
+    shapes = [tuple(left(extent, gone) for extent in value) or None for value in units.tensors]
+    graph, found = reread(result, units, shapes)
     for cost, now in zip(units.costs, found.costs, strict=True):
         predicted = cost.multiplier * prod(left(ids, gone) or 0 for ids in cost.axes)
         if predicted != now.multiplier * prod(len(ids) for ids in now.axes):
@@ -68,10 +70,17 @@ def check(result: Archive, units: Units, removed: npt.ArrayLike) -> tuple[Graph,
     return graph, found
 
 
-def reread(result: Archive, units: Units) -> tuple[Graph, Units]:
-    """The graph and the units of what surgery left. Raises `VerificationFailed` where a layer does not fit."""
+def reread(result: Archive, units: Units, shapes: Sequence[Shape | None] = ()) -> tuple[Graph, Units]:
+    """The graph and the units of what surgery left. `shapes`: those of its tensors, where the config records none.
+
+    Only what a layer was built with tells the shapes in a Sequential model, and that is gone. Raises
+    `VerificationFailed` where a layer does not fit.
+    """
     try:
         graph = graphs.build(result.config)
+        if shapes:
+            pairs = zip(graph.shapes, shapes, strict=True)
+            graph = replace(graph, shapes=tuple(other if own is None else own for own, other in pairs))
         graphs.check_names(graph, result.names)
         found = unit_finder.find(graph, result.arrays)
     except SecateurError as error:

@@ -192,7 +192,7 @@ def _no_pin(code: str) -> Iterator[None]:
 
 
 _plant("Softmax: lets units pass", lambda: _no_pin("mixes_channels"))
-_plant("RandomInvert: an unknown layer lets units pass", lambda: _no_pin("unknown_layer"))
+_plant("Triu: an unknown operation lets units pass", lambda: _no_pin("unknown_layer"))
 _plant("Conv2D: a model's output may shrink", lambda: _no_pin("model_output"))
 _plant("Add: what meets an input may shrink", lambda: _no_pin("fixed_axis"))
 
@@ -317,7 +317,7 @@ for _name in ("TransformerEncoder", "TransformerDecoder", "TokenAndPositionEmbed
 _plant("TransformerEncoder: lets the hidden width pass", lambda: _no_pin("heads"))
 for _name in ("RNN", "ReversibleEmbedding", "Bidirectional", "AdaptiveAveragePooling2D", "AdaptiveMaxPooling2D"):
     _plant(f"{_name}: all output ids one off", lambda n=_name: _bent_rule(("layers", n), _rolled_output))
-for _name in ("Einsum", "Glu", "Take"):
+for _name in ("DepthToSpace", "Einsum", "Glu", "SpaceToDepth", "Take"):
     _plant(f"{_name}: output ids of the operation one off", lambda n=_name: _bent_rule(("ops", n), _rolled_output))
 _plant("RNN: gates side by side", lambda: _replaced(recurrent, "columns", np.repeat))
 _plant("ReversibleEmbedding: what it reads is not masked", lambda: _replaced(embedding, "reads", lambda *_: None))

@@ -385,6 +385,15 @@ def tied_table() -> keras.Model:
 
 
 @_model
+def sub_pixels() -> keras.Model:
+    """Pixel shuffle (ESPCN) and its inverse, with functions of each element."""
+    x = inputs = keras.Input((4, 4, 3))
+    x = ops.depth_to_space(_conv(x, 20), 2)
+    x = ops.space_to_depth(ops.log2(1.5 + ops.fabs(_conv(x, 6))), 4)
+    return keras.Model(inputs, _head(ops.hypot(_conv(x, 5), _conv(x, 5))))
+
+
+@_model
 def more_operations() -> keras.Model:
     x = inputs = keras.Input((6, 6, 3))
     x = L.AdaptiveMaxPooling2D(3)(L.AdaptiveAveragePooling2D((4, 5))(_conv(x, 6)))

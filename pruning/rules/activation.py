@@ -77,6 +77,7 @@ def activation(op: Op, inputs: list[Value], trace: Trace) -> Value:
     "SoftShrink",
     "Softplus",
     "Softsign",
+    "SparsePlus",
     "SparseSigmoid",
     "Squareplus",
     "Tanh",
@@ -92,7 +93,7 @@ def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
 
 
 @layer("Softmax")
-@operation("Cumprod", "Cumsum", "LogSoftmax", "Softmax", "Sort")
+@operation("Cumprod", "Cumsum", "LogSoftmax", "Softmax", "Sort", "Sparsemax")
 def mix(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """Axes are mixed and stay as long as they are."""
     (value,) = inputs

@@ -15,41 +15,19 @@ from pruning.rules.trace import Constant, Ids, Trace, Value, axes_of, replaced
 Location: TypeAlias = tuple[str | int, ...]
 
 
-@operation(
-    "Abs",
-    "Absolute",
-    "Cast",
-    "Ceil",
-    "Clip",
-    "Conj",
-    "ConvertToTensor",
-    "Copy",
-    "Cos",
-    "Erf",
-    "Exp",
-    "Expm1",
-    "Floor",
-    "Identity",
-    "Isfinite",
-    "Isnan",
-    "Log",
-    "Log1p",
-    "LogicalNot",
-    "NanToNum",
-    "Negative",
-    "OnesLike",
-    "Positive",
-    "Reciprocal",
-    "Round",
-    "Rsqrt",
-    "Sign",
-    "Sin",
-    "Sqrt",
-    "Square",
-    "StopGradient",
-    "Tan",
-    "ZerosLike",
+# fmt: off
+_UNARY = (
+    "Abs", "Absolute", "Arccos", "Arccosh", "Arcsin", "Arcsinh", "Arctan", "Arctanh", "Cast", "Cbrt", "Ceil",
+    "Clip", "Conj", "Conjugate", "ConvertToTensor", "Copy", "Cos", "Cosh", "Deg2rad", "Erf", "Erfc", "Erfinv",
+    "Exp", "Exp2", "Expm1", "Fabs", "Floor", "I0", "Identity", "Isfinite", "Isinf", "Isnan", "Isneginf", "Isposinf",
+    "Log", "Log10", "Log1p", "Log2", "LogicalNot", "NanToNum", "Negative", "OnesLike", "Positive", "Rad2deg",
+    "Reciprocal", "Round", "Rsqrt", "SaturateCast", "Sign", "Signbit", "Sin", "Sinc", "Sinh", "Sqrt", "Square",
+    "StopGradient", "Tan", "Trunc", "ZerosLike",
 )
+# fmt: on
+
+
+@operation(*_UNARY)
 def unary(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """One tensor, each element on its own. Bounds of Clip are numbers: what else they are stops the units."""
     for key, value in op.config.items():
@@ -58,27 +36,17 @@ def unary(op: Op, inputs: list[Value], trace: Trace) -> Value:
     return inputs[0]
 
 
-@operation(
-    "Add",
-    "Divide",
-    "DivideNoNan",
-    "Equal",
-    "Greater",
-    "GreaterEqual",
-    "Less",
-    "LessEqual",
-    "LogicalAnd",
-    "LogicalOr",
-    "Maximum",
-    "Minimum",
-    "Mod",
-    "Multiply",
-    "NotEqual",
-    "Power",
-    "Subtract",
-    "TrueDivide",
-    "Where",
+# fmt: off
+_BINARY = (
+    "Add", "Arctan2", "Divide", "DivideNoNan", "Equal", "FloorDivide", "Fmax", "Fmin", "Fmod", "Greater",
+    "GreaterEqual", "Heaviside", "Hypot", "Isclose", "Less", "LessEqual", "Logaddexp", "Logaddexp2", "LogicalAnd",
+    "LogicalOr", "LogicalXor", "Maximum", "Minimum", "Mod", "Multiply", "NotEqual", "Power", "Subtract",
+    "TrueDivide", "Where",
 )
+# fmt: on
+
+
+@operation(*_BINARY)
 def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """NumPy's broadcasting: a lower rank gets axes of 1 in front. Constants lose the numbers of lost units."""
     given = operands(op, inputs)

@@ -13,7 +13,20 @@ import numpy as np
 from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op
 from pruning.rules import layer, operation
-from pruning.rules.trace import FIXED, Extent, Ids, Trace, Value, axes_of, shape_of, size
+from pruning.rules.trace import (
+    FIXED,
+    Extent,
+    Ids,
+    Trace,
+    Value,
+    axes_of,
+    channel_axis,
+    replaced,
+    shape_of,
+    size,
+    spatial,
+    spatial_axes,
+)
 
 
 @layer("Flatten")
@@ -119,6 +132,34 @@ def squeeze(op: Op, inputs: list[Value], trace: Trace) -> Value:
         gone = set(axes_of(given, len(value)))
     trace.pin(tuple(value[axis] for axis in gone), "takes_one", "an axis of one unit is taken away")
     return tuple(extent for axis, extent in enumerate(value) if axis not in gone)
+
+
+@operation("DepthToSpace")
+def depth_to_space(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Channels (row, column, c) of a pixel become a block of pixels of channels c, which need all of theirs."""
+    (value,) = inputs
+    times, channels = op.config["block_size"], channel_axis(op.config, len(value))
+    extent = value[channels]
+    for axis in spatial_axes(op.config, len(value)):
+        n = spatial(value[axis], trace)
+        value = replaced(value, axis, None if n is None else n * times)
+    if isinstance(extent, np.ndarray):
+        return replaced(value, channels, _tie_across(extent.reshape(times * times, -1), 1, trace))
+    return replaced(value, channels, None if extent is None else extent // times**2)
+
+
+@operation("SpaceToDepth")
+def space_to_depth(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """The other way round: the ids of the channels again and again."""
+    (value,) = inputs
+    times, channels = op.config["block_size"], channel_axis(op.config, len(value))
+    extent = value[channels]
+    for axis in spatial_axes(op.config, len(value)):
+        n = spatial(value[axis], trace)
+        value = replaced(value, axis, None if n is None else n // times)
+    if isinstance(extent, np.ndarray):
+        return replaced(value, channels, np.tile(extent, times * times))
+    return replaced(value, channels, None if extent is None else extent * times**2)
 
 
 def reshape(extents: Value, target: list[int | None], trace: Trace) -> Value:

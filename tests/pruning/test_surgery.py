@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from keras import layers as L
 
 from pruning import archive as archives
 from pruning import surgery
@@ -218,3 +219,35 @@ def test_pruned_equals_masked_where_normalised_axes_are_pruned(name: str) -> Non
     assert power > 1e-4
     _, kept = equivalence.traced(proof.archive)
     assert "normalized_axis" in {barrier.code for barrier in kept.barriers}
+
+
+ENCODED = {
+    "counts": lambda: [keras.Input((4,), dtype="int64"), L.CategoryEncoding(5, output_mode="count")],
+    "marks": lambda: [keras.Input((1,), dtype="int64"), L.IntegerLookup(vocabulary=[3, 4], output_mode="one_hot")],
+    "words": lambda: [keras.Input((4,), dtype="string"), L.StringLookup(vocabulary=["a"], output_mode="multi_hot")],
+    "bins": lambda: [keras.Input((4,)), L.Discretization([0.0, 1.0]), L.Embedding(3, 6), L.Flatten()],
+    "hashes": lambda: [keras.Input((4,), dtype="string"), L.Hashing(7), L.Embedding(7, 6), L.Flatten()],
+    "text": lambda: [
+        keras.Input((1,), dtype="string"),
+        L.TextVectorization(vocabulary=["a", "b"], output_sequence_length=5),
+        L.Embedding(4, 6),
+        L.LSTM(5),
+    ],
+    "augmented": lambda: [keras.Input((8, 8, 3)), L.RandAugment(), L.AutoContrast(), L.Conv2D(5, 3), L.Flatten()],
+    "heard": lambda: [keras.Input((4000,)), L.MelSpectrogram(), L.Conv1D(5, 3), L.GlobalMaxPooling1D()],
+}
+
+
+@pytest.mark.parametrize("name", ENCODED)
+def test_a_sequence_that_begins_with_what_has_no_units_is_cut_behind_it(name: str) -> None:
+    archive = equivalence.archived(keras.Sequential([*ENCODED[name](), L.Dense(4, "relu"), L.Dense(2)]))
+    graph, units = equivalence.traced(archive)
+    removed = equivalence.some_units(units)
+    pruned = surgery.apply(archive, graph, units, removed)
+    _, left = surgery.check(pruned, units, removed)
+    assert [len(group.units) for group in left.groups[:-1]] == [
+        len(group.units) - np.isin(group.units, removed).sum() for group in units.groups[:-1]
+    ]
+    assert equivalence.loaded(pruned).count_params() == sum(
+        array.size for array in pruned.arrays.values() if array.ndim
+    )
