@@ -9,8 +9,8 @@ import numpy as np
 from pruning.graph import Op
 from pruning.rules import layer, operation
 from pruning.rules.activation import activate
-from pruning.rules.trace import Extent, Ids, Trace, Value, channel_axis, numbers, places, replaced, size
-from pruning.rules.windows import slide, spread
+from pruning.rules.trace import Extent, Ids, Trace, Value, channel_axis, places, replaced, size
+from pruning.rules.windows import numbers, slide, spread
 
 
 @layer("Conv1D", "Conv2D", "Conv3D")

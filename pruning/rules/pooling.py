@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pruning.graph import Op
 from pruning.rules import layer, operation
-from pruning.rules.trace import Trace, Value, numbers, replaced, spatial, spatial_axes
-from pruning.rules.windows import slide
+from pruning.rules.trace import Trace, Value, replaced
+from pruning.rules.windows import numbers, slide, spatial, spatial_axes
 
 
 @layer("AveragePooling1D", "AveragePooling2D", "AveragePooling3D", "MaxPooling1D", "MaxPooling2D", "MaxPooling3D")

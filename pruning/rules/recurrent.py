@@ -15,8 +15,8 @@ from pruning.nodes import refs
 from pruning.rules import layer, rule_of
 from pruning.rules.activation import activate
 from pruning.rules.merge import strung
-from pruning.rules.trace import Extent, Ids, Trace, Value, channel_axis, numbers, places, replaced, size, spatial
-from pruning.rules.windows import slide
+from pruning.rules.trace import Extent, Ids, Trace, Value, channel_axis, places, replaced, size
+from pruning.rules.windows import numbers, slide, spatial
 
 GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
 STATES = {"SimpleRNN": 1, "GRU": 1, "LSTM": 2}

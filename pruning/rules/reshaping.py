@@ -13,20 +13,8 @@ import numpy as np
 from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op
 from pruning.rules import layer, operation
-from pruning.rules.trace import (
-    FIXED,
-    Extent,
-    Ids,
-    Trace,
-    Value,
-    axes_of,
-    channel_axis,
-    replaced,
-    shape_of,
-    size,
-    spatial,
-    spatial_axes,
-)
+from pruning.rules.trace import FIXED, Extent, Ids, Trace, Value, axes_of, channel_axis, replaced, shape_of, size
+from pruning.rules.windows import spatial, spatial_axes
 
 
 @layer("Flatten")

@@ -386,17 +386,6 @@ def channel_axis(config: Mapping[str, Any], rank: int) -> int:
     return 1 if config.get("data_format") == "channels_first" else rank - 1
 
 
-def spatial_axes(config: Mapping[str, Any], rank: int) -> range:
-    """The axes between batch and channels."""
-    return range(2, rank) if config.get("data_format") == "channels_first" else range(1, rank - 1)
-
-
-def spatial(extent: Extent, trace: Trace) -> int | None:
-    """The size of an axis that a window slides over; units there (after a Permute) must stay."""
-    trace.pin(extent, "mixes_channels", "slides over an axis that has units")
-    return size(extent)
-
-
 def axes_of(given: Any, rank: int) -> tuple[int, ...]:
     """`axis` in a config (a number, a list, None for all axes) as axes of a tensor, each once and counted from 0."""
     axes = range(rank) if given is None else given if isinstance(given, list | tuple) else (given,)
@@ -407,8 +396,3 @@ def replaced(value: Value, axis: int, extent: Extent) -> Value:
     """The tensor with another extent at `axis`."""
     axis %= len(value)
     return (*value[:axis], extent, *value[axis + 1 :])
-
-
-def numbers(value: Any, count: int) -> tuple[int, ...]:
-    """`3` or `[3, 3]` from a config as a tuple of `count` ints."""
-    return (value,) * count if isinstance(value, int) else tuple(value)

@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pruning.graph import Op
-from pruning.rules.trace import Trace, Value, numbers, replaced, spatial, spatial_axes
+from pruning.rules.trace import Extent, Trace, Value, replaced, size
+
+
+def spatial_axes(config: Mapping[str, Any], rank: int) -> range:
+    """The axes between batch and channels."""
+    return range(2, rank) if config.get("data_format") == "channels_first" else range(1, rank - 1)
+
+
+def spatial(extent: Extent, trace: Trace) -> int | None:
+    """The size of an axis that a window slides over; units there (after a Permute) must stay."""
+    trace.pin(extent, "mixes_channels", "slides over an axis that has units")
+    return size(extent)
+
+
+def numbers(value: Any, count: int) -> tuple[int, ...]:
+    """`3` or `[3, 3]` from a config as a tuple of `count` ints."""
+    return (value,) * count if isinstance(value, int) else tuple(value)
 
 
 def slide(op: Op, field: str, value: Value, trace: Trace) -> Value:
