@@ -107,7 +107,7 @@ def stack(op: Op, inputs: list[Value], trace: Trace) -> Value:
     "All", "Amax", "Amin", "Any", "Logsumexp", "Max", "Mean", "Median", "Min", "Norm", "Prod", "Std", "Sum", "Var"
 )
 def reduce(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Axes go, or stay as 1 with `keepdims`. Sums and norms over units go on without those that are gone.
+    """Axes go, or stay as 1 with `keepdims`. Sum, norm and Any over units go on without those that are gone.
 
     What else looks at all units along an axis (a mean divides by their number) does so over those that are left, or
     keeps them, as `normalized_axes` says.
@@ -115,7 +115,7 @@ def reduce(op: Op, inputs: list[Value], trace: Trace) -> Value:
     (value,) = inputs
     gone = axes_of(op.config.get("axis"), len(value))
     for axis in gone:
-        if op.class_name == "Sum" or (op.class_name == "Norm" and _adds_up(op.config.get("ord"), len(gone))):
+        if op.class_name in ("Sum", "Any") or (op.class_name == "Norm" and _adds_up(op.config.get("ord"), len(gone))):
             trace.mix(0, axis, value[axis])
         elif op.class_name == "Norm":
             trace.pin(value[axis], "mixes_channels", f"a norm of order {op.config['ord']} over an axis that has units")
