@@ -91,7 +91,7 @@ class Units:
     `widths`: the ids on a layer's output axis: a user's index 7 is `widths[layer][7]`. `sizes`: the full shape of every
     array that is a weight of the model, each once. `scales`: arrays that are the gamma of a normalisation.
     `tensors`: the extents of every tensor of the graph. `vocabularies`: tensors that hold indices -> how many there
-    are. `heads`: the ids of a layer's heads.
+    are. `heads`: the ids of a layer's heads. `avoided`: layers and how many units must not be left on their outputs.
     """
 
     count: int
@@ -112,6 +112,7 @@ class Units:
     rescales: tuple[Rescale, ...] = ()
     holds: tuple[Hold, ...] = ()
     mixes: tuple[Mix, ...] = ()
+    avoided: tuple[tuple[str, int], ...] = ()
 
     @cached_property
     def tally(self) -> Tally:
@@ -199,6 +200,7 @@ def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: 
         rescales=tuple(replace(rescale, ids=final(rescale.ids)) for rescale in trace.rescales.values()),
         holds=tuple(replace(hold, ids=final(hold.ids)) for hold in trace.holds),
         mixes=tuple(replace(mix, ids=final(mix.ids)) for mix in trace.mixes.values()),
+        avoided=tuple(sorted(trace.avoided)),
     )
 
 

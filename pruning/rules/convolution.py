@@ -10,7 +10,7 @@ from pruning.graph import Op
 from pruning.rules import layer, operation
 from pruning.rules.activation import activate
 from pruning.rules.trace import Extent, Ids, Trace, Value, channel_axis, places, replaced, size
-from pruning.rules.windows import numbers, slide, spread
+from pruning.rules.windows import add_bias, numbers, slide, spread
 
 
 @layer("Conv1D", "Conv2D", "Conv3D")
@@ -36,6 +36,7 @@ def conv(op: Op, inputs: list[Value], trace: Trace) -> Value:
     trace.resize("filters", filters)
     trace.width(filters)
     output = replaced(slide(op, "kernel_size", value, trace), channels, filters)
+    add_bias(op, output, channels, trace)
     trace.cost(places(output, channels), (entering, filters), kernel, prod(window))
     return activate(op.config["activation"], output, trace)
 
@@ -76,6 +77,7 @@ def depthwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
         trace.follow(trace.weight(1), leaving)
     trace.width(leaving)
     output = replaced(slide(op, "kernel_size", value, trace), channels, leaving)
+    add_bias(op, output, channels, trace)
     trace.cost(places(output, channels), (leaving,), kernel, prod(window))
     return activate(op.config["activation"], output, trace)
 
@@ -99,6 +101,7 @@ def separable(op: Op, inputs: list[Value], trace: Trace) -> Value:
     trace.resize("filters", filters)
     trace.width(filters)
     output = replaced(slide(op, "kernel_size", value, trace), channels, filters)
+    add_bias(op, output, channels, trace)
     trace.cost(places(output, channels), (between,), kernel, prod(window))
     trace.cost(places(output, channels), (between, filters), pointwise)
     return activate(op.config["activation"], output, trace)
@@ -120,6 +123,7 @@ def transposed(op: Op, inputs: list[Value], trace: Trace) -> Value:
     trace.width(filters)
     trace.cost(places(value, channels), (value[channels], filters), kernel, prod(window))
     output = replaced(spread(op, value, trace), channels, filters)
+    add_bias(op, output, channels, trace)
     return activate(op.config["activation"], output, trace)
 
 

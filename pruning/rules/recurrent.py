@@ -16,7 +16,7 @@ from pruning.rules import layer, rule_of
 from pruning.rules.activation import activate
 from pruning.rules.merge import strung
 from pruning.rules.trace import Extent, Ids, Trace, Value, channel_axis, places, replaced, size
-from pruning.rules.windows import numbers, slide, spatial
+from pruning.rules.windows import add_bias, numbers, slide, spatial
 
 GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
 STATES = {"SimpleRNN": 1, "GRU": 1, "LSTM": 2}
@@ -170,6 +170,7 @@ def conv_lstm(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
     trace.resize("filters", filters)
     trace.width(filters)
     output = replaced(slide(op, "kernel_size", frame, trace), channels, filters)
+    add_bias(op, output, channels, trace)
     spaces = (spatial(value[1], trace), *places(output, channels))
     trace.cost(spaces, (frame[channels], across), kernel, prod(window))
     trace.cost(spaces, (filters, across), inner, prod(window))

@@ -151,6 +151,8 @@ class Trace:
         self.parts: list[Ids] = []
         # Time axes of the TimeDistributed layers around the op.
         self.repeats: list[Extent] = []
+        # (layer, number): the layer's output must not be left with so many units.
+        self.avoided: set[tuple[str, int]] = set()
 
     # --- ids ---------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import floor
 
 import numpy as np
@@ -51,6 +52,13 @@ def test_a_global_ratio_takes_the_lowest_of_all():
 def test_a_layer_ratio_takes_a_share_of_each_group():
     plan = select(chain(4, 6).units(), SCORES, spec(ratio(0.25), scope="layer"))
     assert keeps(plan) == {"conv0": [0, 2, 3], "conv1": [0, 2, 3, 5]}
+
+
+@pytest.mark.parametrize(("share", "left"), [(0.2, 5), (0.4, 5), (0.5, 3)])
+def test_a_width_that_is_to_be_avoided_keeps_one_more(share, left):
+    units = replace(chain(4, 6).units(), avoided=(("conv1", 4),))
+    plan = select(units, SCORES, spec(ratio(share), scope="layer"))
+    assert len({group.id: group.keep for group in plan.groups}["conv1"]) == left
 
 
 def test_a_group_always_keeps_one():

@@ -138,6 +138,18 @@ def test_the_mask_of_a_concatenation_keeps_no_features() -> None:
     assert [_group(units, layer).barrier for layer in ("embedding", "dense", "lstm")] == [None, None, None]
 
 
+def test_channels_first_is_not_cut_to_where_keras_takes_the_last_axis_for_that_of_the_bias() -> None:
+    first: dict[str, Any] = {"padding": "same", "data_format": "channels_first"}
+    inputs = keras.Input((2, 6, 8))
+    x = L.Conv2D(12, 3, name="wide", **first)(L.Conv2D(8, 3, name="as_wide", **first)(inputs))
+    x = L.Conv2D(9, 3, use_bias=False, **first)(x)
+    units = _of(keras.Model(inputs, L.Dense(2)(L.Flatten()(x))))
+    barrier = _group(units, "as_wide").barrier
+    assert barrier is not None
+    assert barrier.code == "bias_axis"
+    assert units.avoided == (("wide", 8),)
+
+
 def test_a_concatenation_strings_units_in_order() -> None:
     units = _units("inception")
     (axis,) = [axis for axis in units.axes if axis.weight == "layers/conv2d_5/vars/0" and axis.role == "consumer"]

@@ -252,3 +252,13 @@ def frames_through_a_shared_tower() -> keras.Model:
     x = L.TimeDistributed(tower)(inputs)
     x = L.Bidirectional(L.GRU(5))(x)
     return keras.Model(inputs, L.Dense(2)(x))
+
+
+@architecture()
+def channels_first_as_wide_as_images() -> keras.Model:
+    first = {"data_format": "channels_first"}
+    inputs = x = keras.Input((2, 8, 8))
+    x = L.Conv2D(8, 3, padding="same", activation="relu", **first)(x)
+    x = L.Conv2D(13, 3, padding="same", activation="relu", **first)(x)
+    x = L.Conv2D(10, 3, **first)(x)
+    return keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling2D(**first)(x)))
