@@ -49,7 +49,10 @@ def test_good_surgery_passes_with_power(case: Case) -> None:
     assert values.has_power
 
 
-@pytest.mark.parametrize("ending", [keras.layers.Softmax(), keras.ops.softmax, keras.ops.sigmoid], ids=str)
+ENDINGS = [keras.layers.Softmax(), keras.ops.softmax, keras.ops.sigmoid]
+
+
+@pytest.mark.parametrize("ending", ENDINGS, ids=["layer", "softmax", "sigmoid"])
 def test_values_are_compared_before_an_activation_that_ends_the_model(ending: Any, tmp_path: Path) -> None:
     inputs = keras.Input((4,))
     logits = keras.layers.Dense(3)(keras.layers.Dense(6, activation="relu")(inputs))
