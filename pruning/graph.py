@@ -248,7 +248,11 @@ class _Builder:
                     continue
                 name = layer["config"]["name"]
                 here = (*places[index].location, "inbound_nodes", node)
-                self.mentions += [((*here, *way, "config", "shape"), done[key[:2]][key[2]]) for key, way, _ in sources]
+                self.mentions += [
+                    ((*here, *way, "config", "shape"), done[key[:2]][key[2]])
+                    for key, way, shape in sources
+                    if shape is not None
+                ]
                 done[name, node] = self.node(layer, places[index], node, done, arity.get((name, node), 1), mentioned)
             if len(left) == len(waiting):
                 stuck = config["layers"][left[0][0]]["config"]["name"]
