@@ -23,6 +23,8 @@ from pruning.nodes import Shape
 from pruning.rules.trace import Ids, Structure, left
 from pruning.units import Units
 
+_NESTED = (dict, list)
+
 
 def apply(archive: Archive, graph: Graph, units: Units, removed: npt.ArrayLike) -> Archive:
     """The model without the units `removed`, an array of unit ids. No build config, no optimizer state is left.
@@ -187,11 +189,20 @@ def _sliced(arrays: Arrays, units: Units, gone: npt.NDArray[np.bool_]) -> Arrays
             array = np.take(array, stays, along)
         return array
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        result = {**arrays, **dict(zip(cuts, pool.map(cut, cuts), strict=True))}
+    result = dict(arrays)
+    threads = os.cpu_count() or 1
+    by_size = sorted(cuts, key=lambda weight: arrays[weight].size, reverse=True)
+    with ThreadPoolExecutor(threads) as pool:
+        for part in pool.map(lambda part: {weight: cut(weight) for weight in part}, _dealt(by_size, threads)):
+            result |= part
     for weight, factor in _factors(units, gone).items():
         result[weight] = (result[weight] * np.float64(factor)).astype(result[weight].dtype)
     return result
+
+
+def _dealt(items: list[str], hands: int) -> list[list[str]]:
+    """The items in so many parts, one to each in turn."""
+    return [items[hand::hands] for hand in range(hands)]
 
 
 def _cuts(units: Units, gone: npt.NDArray[np.bool_]) -> dict[str, list[tuple[int, npt.NDArray[np.int64]]]]:
@@ -273,5 +284,9 @@ def without_build_config(value: Any) -> Any:
     """A config without what it says of the shapes that layers, also wrapped ones and cells, were built with."""
     # Told apart by `dict`, as JSON makes them: an abstract class costs as much as all the rest, on thousands of values.
     if isinstance(value, dict):
-        return {key: without_build_config(item) for key, item in value.items() if key != "build_config"}
+        return {
+            key: without_build_config(item) if isinstance(item, _NESTED) else item
+            for key, item in value.items()
+            if key != "build_config"
+        }
     return [without_build_config(item) for item in value] if isinstance(value, list) else value

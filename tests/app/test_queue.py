@@ -174,7 +174,7 @@ def test_the_app_is_set_up_as_the_protocol_wants(tmp_path: Path, monkeypatch: py
 def test_the_folders_options(embedded: Settings) -> None:
     folder = str(embedded.broker_dir)
     options = queue.transport_options(embedded)
-    assert options == {"data_folder_in": folder, "data_folder_out": folder, "polling_interval": 0.05}
+    assert options == {"data_folder_in": folder, "data_folder_out": folder, "polling_interval": 0.02}
 
 
 def test_importing_the_queue_brings_neither_worker_nor_engine() -> None:
