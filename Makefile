@@ -1,7 +1,7 @@
 # Everything a person does with this project is one of these words. `make` alone lists them.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo serve test test-slow lint bench clean
+.PHONY: help install demo serve test test-rest test-slow lint bench clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -36,6 +36,9 @@ serve: $(INSTALLED)  ## start the service: API and worker, data in DATA_DIR, unt
 
 test: $(INSTALLED)  ## run the tests, with coverage
 	@$(RUN) -m pytest $(PARALLEL) --cov --cov-report=term
+
+test-rest: $(INSTALLED)  ## run the cases that `make test` leaves out of long lists
+	@$(RUN) -m pytest $(PARALLEL) -m "rest and not slow"
 
 test-slow: $(INSTALLED)  ## run the long tests on real data
 	@$(RUN) -m pytest $(PARALLEL) -m slow

@@ -536,5 +536,5 @@ def normalized_inputs() -> keras.Model:
 
 import tests.wide_graphs  # noqa: E402, F401  (the second half of the zoo registers itself)
 
-# Building all of them takes minutes: a third by default, the rest with the slow tests.
+# Building all of them takes minutes: a third by default, the rest by `make test-rest`.
 THINNED = thinned(ZOO, 3)

@@ -1,4 +1,4 @@
-"""Long lists of cases in two parts: one that always runs, and one that runs with the slow tests."""
+"""Long lists of cases in two parts: one that always runs, and one for CI and before a change lands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def thinned(cases: Iterable[Any], every: int) -> list[Any]:
-    """The cases, of which all but the first of each `every` are slow: both runs together run each once."""
+    """The cases, all but the first of each `every` marked: `make test` and `make test-rest` together run each once."""
     return [
-        case if index % every == 0 else pytest.param(case, marks=pytest.mark.slow) for index, case in enumerate(cases)
+        case if index % every == 0 else pytest.param(case, marks=pytest.mark.rest) for index, case in enumerate(cases)
     ]
