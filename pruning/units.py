@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pruning.contract.errors import VerificationFailed
 from pruning.graph import Graph, Op
 from pruning.rules import rule_of
+from pruning.rules.passing import passes_on
 from pruning.rules.trace import (
     FIXED,
     Axis,
@@ -47,15 +48,6 @@ __all__ = [
     "find",
     "only",
 ]
-
-# What passes the numbers that enter, among them indices into a table, as they are.
-# fmt: off
-_PASSING = frozenset([
-    "Cast", "Concatenate", "Copy", "Dropout", "ExpandDims", "Flatten", "Flip", "GetItem", "Identity", "InputLayer",
-    "Moveaxis", "Permute", "Repeat", "RepeatVector", "Reshape", "Roll", "Split", "Squeeze", "Stack", "Swapaxes", "Take",
-    "Tile", "TimeDistributed.enter", "TimeDistributed.leave", "Transpose",
-])
-# fmt: on
 
 
 @dataclass(frozen=True)
@@ -248,7 +240,7 @@ def _call(op: Op, graph: Graph, values: list[Value | None], trace: Trace) -> lis
         reason = error.detail if isinstance(error, VerificationFailed) else f"{type(error).__name__}: {error}"
         return _stop(op, known, recorded, trace, "misread", f"its rule cannot read this call: {reason}")
     outputs = result if isinstance(result, list) else [result]
-    if op.class_name in _PASSING:
+    if passes_on(op):
         trace.come_from(op.outputs, op.inputs)
     for value, shape in zip(outputs, recorded, strict=False):
         if shape is not None and not _agree(shape_of(value), shape):
