@@ -6,6 +6,7 @@ Both sides of a run are rectangular after the removal and in C order: the same e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 import numpy as np
@@ -128,9 +129,7 @@ def depth_to_space(op: Op, inputs: list[Value], trace: Trace) -> Value:
     (value,) = inputs
     times, channels = op.config["block_size"], channel_axis(op.config, len(value))
     extent = value[channels]
-    for axis in spatial_axes(op.config, len(value)):
-        n = spatial(value[axis], trace)
-        value = replaced(value, axis, None if n is None else n * times)
+    value = _resampled(op, value, lambda n: n * times, trace)
     if isinstance(extent, np.ndarray):
         return replaced(value, channels, _tie_across(extent.reshape(times * times, -1), 1, trace))
     return replaced(value, channels, None if extent is None else extent // times**2)
@@ -142,12 +141,18 @@ def space_to_depth(op: Op, inputs: list[Value], trace: Trace) -> Value:
     (value,) = inputs
     times, channels = op.config["block_size"], channel_axis(op.config, len(value))
     extent = value[channels]
-    for axis in spatial_axes(op.config, len(value)):
-        n = spatial(value[axis], trace)
-        value = replaced(value, axis, None if n is None else n // times)
+    value = _resampled(op, value, lambda n: n // times, trace)
     if isinstance(extent, np.ndarray):
         return replaced(value, channels, np.tile(extent, times * times))
     return replaced(value, channels, None if extent is None else extent * times**2)
+
+
+def _resampled(op: Op, value: Value, resize: Callable[[int], int], trace: Trace) -> Value:
+    """The same with other sizes between batch and channels; unknown ones stay unknown."""
+    for axis in spatial_axes(op.config, len(value)):
+        n = spatial(value[axis], trace)
+        value = replaced(value, axis, None if n is None else resize(n))
+    return value
 
 
 def reshape(extents: Value, target: list[int | None], trace: Trace) -> Value:
