@@ -6,6 +6,7 @@ before any training), and the written file against the model in memory. None may
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from pruning import rewiring, surgery
 from pruning.archive import Archive, replace_arrays
 from pruning.blocks import Block
 from pruning.case import Case
-from pruning.contract.errors import VerificationFailed
+from pruning.contract.errors import SecateurError, VerificationFailed
 from pruning.contract.result import Check
 from pruning.keras import bypass, heads, live, masked
 from pruning.keras.probe import Probe
@@ -187,7 +188,7 @@ def redraw(arrays: Mapping[str, Array], units: Units, seed: int) -> dict[str, Ar
 def outputs(model: keras.Model, inputs: Probe) -> list[Array]:
     """The model's outputs on one batch, in inference mode, as float64.
 
-    Raises `VerificationFailed` where TensorFlow has no kernel for them on this machine.
+    Raises `VerificationFailed` where Keras or TensorFlow cannot compute them, with what they say.
     """
     return _numbers(lambda: live.call(model, inputs))
 
@@ -195,8 +196,12 @@ def outputs(model: keras.Model, inputs: Probe) -> list[Array]:
 def _numbers(call: Callable[[], list[Any]]) -> list[Array]:
     try:
         found = call()
-    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-        raise VerificationFailed(f"the model cannot be run here: {' '.join(str(error).split())[:300]}") from error
+    except (SecateurError, MemoryError, tf.errors.ResourceExhaustedError):
+        raise
+    except Exception as error:
+        # Keras sets the first words of some messages in bold.
+        plain = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
+        raise VerificationFailed(f"the model cannot be run here: {plain[:300]}") from error
     return [np.asarray(keras.ops.convert_to_numpy(output)).astype(np.float64) for output in found]
 
 

@@ -211,3 +211,14 @@ def test_models_at_the_edge_of_what_tensorflow_computes_are_proven(layers: list[
     assert structure.relative_difference <= structure.tolerance
     assert structure.has_power
     assert verify.delivered(case, cut, gone, probes).has_power
+
+
+def test_a_model_that_keras_cannot_run_fails_with_its_words(tmp_path: Path) -> None:
+    inputs = keras.Input((5,), dtype="int32")
+    x = keras.layers.Embedding(9, 4, mask_zero=True)(inputs)
+    # The mask has an axis less than the scores: Keras finds out when it computes.
+    scores = keras.layers.Softmax(axis=1)(keras.layers.Dense(1)(x))
+    case = small.case(keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Multiply()([x, scores]))), tmp_path)
+    whole = live.build(case.archive.config, case.archive.arrays)
+    with pytest.raises(VerificationFailed, match=r"cannot be run here: .*Softmax.call\(\)\. The `mask` must be"):
+        verify.outputs(whole, [np.ones((2, 5), np.int32)])
