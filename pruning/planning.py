@@ -118,7 +118,7 @@ def foretell(case: Case, request: PruneRequest, spec: Spec, scores: dict[str, An
 
 def foreseen(case: Case, chosen: Decision, before: MeasureSet, after: MeasureSet) -> list[Warning]:
     """What is clear before anything runs: zeros that speed nothing up, MACs that hardly move, sizes not known."""
-    found = structures.of(chosen.plan.structure).foreseen(before, after)
+    found = structures.of(chosen.plan.structure).foreseen(case, chosen, before, after)
     if not len(chosen.removed) and not chosen.masks and not chosen.blocks:
         found.append(Warning(code="nothing_removed", detail="the model met the target as it came: nothing was removed"))
     if case.graph.unknown_dimensions:

@@ -214,7 +214,9 @@ def traced(
         trace.op = op
         for tensor, value in zip(op.outputs, _call(op, graph, values, trace), strict=True):
             values[tensor] = value
+    makers = {tensor: op for op in graph.ops for tensor in op.outputs}
     for tensor in graph.outputs:
+        trace.op = makers.get(tensor, trace.op)
         trace.pin(values[tensor] or (), "model_output", "an output of the model")
     return trace, [value or () for value in values]
 
@@ -285,7 +287,7 @@ def _reasons(trace: Trace, renamed: Ids, count: int) -> Ids:
 def _groups(axes: tuple[Axis, ...], reasons: Ids, trace: Trace, renamed: Ids) -> tuple[Group, ...]:
     """Classes with the same producers, parts and reason to stay, in the order of their first producers."""
     count = len(reasons)
-    producers = [axis for axis in axes if axis.role == "producer"]
+    producers = [axis for axis in axes if axis.role == "producer" or (axis.weight, axis.axis) in trace.made]
     sets = [*(axis.ids for axis in producers), *(renamed[part] for part in trace.parts)]
     # The sum of one random number per producer stands for the set: equal sums of different sets have odds of 2**-64.
     keys = np.random.default_rng(0).integers(2**63, size=len(sets), dtype=np.uint64)

@@ -6,6 +6,7 @@ from typing import Any
 
 from pruning.graph import Op
 from pruning.rules import layer, operation
+from pruning.rules.merge import broadcast
 from pruning.rules.trace import Trace, Value, axes_of, shape_of
 
 # fmt: off
@@ -95,8 +96,10 @@ def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
 @layer("Softmax")
 @operation("Cumprod", "Cumsum", "LogSoftmax", "Softmax", "Sort", "Sparsemax")
 def mix(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Axes are mixed and stay as long as they are."""
-    (value,) = inputs
+    """Axes are mixed and stay as long as they are; a mask that comes too is spread over the others."""
+    value = inputs[0]
+    for mask in inputs[1:]:
+        value = broadcast([value, (*(1,) * (len(value) - len(mask)), *mask)], trace)
     for axis in axes_of(op.config.get("axis", -1), len(value)):
         trace.pin(value[axis], "mixes_channels", f"{op.class_name} over an axis that has units")
     return value

@@ -126,6 +126,7 @@ class Trace:
         self.at = 0
         self.count = 0
         self.axes: dict[tuple[str, int], Axis] = {}
+        self.made: set[tuple[str, int]] = set()  # which of these started units, whatever their role is now
         self.costs: list[Cost] = []
         self.barriers: list[Barrier] = []
         self.pins: list[tuple[Ids, int]] = []
@@ -176,7 +177,7 @@ class Trace:
         loose = (first == FIXED) | (second == FIXED)
         if loose.any():
             alone = np.where(loose & differ, np.maximum(first, second), FIXED)
-            self.pin(alone, "fixed_axis", "meets places that cannot change, such as an input of the model")
+            self.pin(alone, "fixed_axis", "meets places without units, such as those of an input or a constant")
         kept = differ & ~loose
         if kept.any():
             self.ties.append((first[kept], second[kept], self.op))
@@ -217,7 +218,7 @@ class Trace:
             if isinstance(ids, np.ndarray):
                 if plain is not None and plain != len(ids):
                     raise VerificationFailed(f"layer {self.op.name!r} meets sizes {len(ids)} and {plain} on one axis")
-                self.pin(ids, "fixed_axis", "meets an axis whose size cannot change, such as an input of the model")
+                self.pin(ids, "fixed_axis", "meets an axis without units: of an input, a constant, steps or a reshape")
                 return len(ids)
         return first if first is not None else second
 
@@ -269,9 +270,7 @@ class Trace:
     def expect(self, weight: str, shape: Sequence[int | None]) -> None:
         """Raise `VerificationFailed` where an array has not the shape that config and inputs call for."""
         found = self.shape(weight)
-        if len(found) != len(shape) or any(
-            want is not None and want != have for want, have in zip(shape, found, strict=True)
-        ):
+        if len(found) != len(shape) or any(want not in (None, have) for want, have in zip(shape, found, strict=True)):
             raise VerificationFailed(
                 f"layer {self.op.name!r} needs {weight!r} of shape {tuple(shape)}, the file has {found}"
             )
@@ -304,6 +303,7 @@ class Trace:
             return known.ids
         ids = self.new(shape[axis] if count is None else count, structure)
         self.bind(weight, axis, ids, "producer")
+        self.made.add((weight, axis))
         return ids
 
     def cost(self, places: Value, axes: Sequence[Extent], weight: str | None, per_place: int = 1) -> None:

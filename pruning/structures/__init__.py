@@ -42,8 +42,8 @@ class Kind(Protocol):
     def layers(self, case: Case, chosen: Decision, left: Archive) -> list[LayerReport]:
         """One row per layer of the original; `left`: the model that is delivered."""
 
-    def foreseen(self, before: MeasureSet, after: MeasureSet) -> list[Warning]:
-        """What the figures alone tell of the gain before anything runs."""
+    def foreseen(self, case: Case, chosen: Decision, before: MeasureSet, after: MeasureSet) -> list[Warning]:
+        """What decision and figures tell of the gain before anything runs."""
 
 
 _KINDS: dict[Structure, Kind] = {"channel": units, "head": units, "weight": weights, "layer": blocks}

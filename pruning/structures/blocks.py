@@ -51,5 +51,5 @@ def layers(case: Case, chosen: Decision, left: Archive) -> list[LayerReport]:
     return measures.layers_left(case.units, arrays, case.blocks.lost(chosen.blocks), macs, chosen.reasons)
 
 
-def foreseen(before: MeasureSet, after: MeasureSet) -> list[Warning]:
+def foreseen(case: Case, chosen: Decision, before: MeasureSet, after: MeasureSet) -> list[Warning]:
     return measures.hardly_moved(before, after)

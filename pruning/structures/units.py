@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pruning import archive as archives
-from pruning import criteria, measures, selection, surgery
+from pruning import bias_axis, criteria, measures, selection, surgery
 from pruning.archive import Archive
 from pruning.case import Case, Decision, Ids
 from pruning.contract.plan import KeepMap, Plan
@@ -26,8 +26,9 @@ def select(case: Case, scores: dict[str, Any], pruning: Pruning) -> Plan:
 
 
 def decision(case: Case, plan: Plan, scores: dict[str, Any], pruning: Pruning) -> Decision:
-    reasons = selection.kept_because(case.units, scores, pruning)
-    return Decision(plan, surgery.removed_of(plan, case.units), {}, reasons)
+    gone = surgery.removed_of(plan, case.units)
+    bias_axis.refuse(case.units, gone)
+    return Decision(plan, gone, {}, selection.kept_because(case.units, scores, pruning))
 
 
 def cut(case: Case, chosen: Decision) -> Case:
@@ -47,5 +48,5 @@ def layers(case: Case, chosen: Decision, left: Archive) -> list[LayerReport]:
     return measures.layers(case.units, left.arrays, chosen.removed, chosen.reasons)
 
 
-def foreseen(before: MeasureSet, after: MeasureSet) -> list[Warning]:
-    return measures.hardly_moved(before, after)
+def foreseen(case: Case, chosen: Decision, before: MeasureSet, after: MeasureSet) -> list[Warning]:
+    return [*measures.hardly_moved(before, after), *bias_axis.kept(case.units, chosen.removed)]

@@ -44,7 +44,7 @@ def layers(case: Case, chosen: Decision, left: Archive) -> list[LayerReport]:
     return measures.layers(case.units, left.arrays, kept_because=chosen.reasons)
 
 
-def foreseen(before: MeasureSet, after: MeasureSet) -> list[Warning]:
+def foreseen(case: Case, chosen: Decision, before: MeasureSet, after: MeasureSet) -> list[Warning]:
     detail = (
         "unstructured zeros do not speed up this CPU: dense kernels compute them all the same. "
         "They shrink the file only when it is compressed; structure channel makes the model faster"

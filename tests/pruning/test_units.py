@@ -150,6 +150,31 @@ def test_channels_first_is_not_cut_to_where_keras_takes_the_last_axis_for_that_o
     assert units.avoided == (("wide", 8),)
 
 
+def test_every_output_is_named_by_the_layer_that_makes_it() -> None:
+    inputs = keras.Input((6,))
+    x = L.Dense(8, name="trunk")(inputs)
+    units = _of(keras.Model(inputs, [L.Dense(3, name="first")(x), L.Dense(2, name="second")(x)]))
+    barriers = [_group(units, name).barrier for name in ("first", "second")]
+    assert [barrier.layer for barrier in barriers if barrier] == ["first", "second"]
+
+
+def test_a_tied_table_makes_units_where_no_other_layer_does() -> None:
+    inputs = keras.Input((5,), dtype="int32")
+    table = L.ReversibleEmbedding(9, 6, name="table")
+    group = _group(_of(keras.Model(inputs, table(L.ReLU()(table(inputs)), reverse=True))), "table")
+    assert (group.id, len(group.units), group.barrier) == ("table", 6, None)
+
+
+def test_units_pass_a_softmax_over_another_axis_that_has_a_mask() -> None:
+    inputs, mask = keras.Input((5, 4)), keras.Input((1, 1, 5), dtype="bool")
+    query, key = (L.EinsumDense("abc,cde->abde", (None, 3, 2), name=name)(inputs) for name in ("query", "key"))
+    weights = L.Softmax()(keras.ops.einsum("abde,acde->adbc", query, key), mask=mask)
+    mixed = keras.ops.einsum("adbc,acde->abde", weights, key)
+    units = _of(keras.Model([inputs, mask], L.Dense(2)(L.Reshape((5, 6))(mixed))))
+    # What the reshape merges stays: the two dimensions of a head and the heads.
+    assert {barrier.code for barrier in units.barriers} == {"two_unit_axes", "model_output"}
+
+
 def test_a_concatenation_strings_units_in_order() -> None:
     units = _units("inception")
     (axis,) = [axis for axis in units.axes if axis.weight == "layers/conv2d_5/vars/0" and axis.role == "consumer"]
