@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pruning import graph as graphs
+from pruning import threads
 from pruning import units as unit_finder
 from pruning.archive import Archive, without_optimizer
 from pruning.contract.errors import ContradictorySpec, SecateurError, VerificationFailed
@@ -177,10 +176,7 @@ def _gone(units: Units, removed: npt.ArrayLike) -> npt.NDArray[np.bool_]:
 
 
 def _sliced(arrays: Arrays, units: Units, gone: npt.NDArray[np.bool_]) -> Arrays:
-    """Array by array, so that what its first axis left is still in the cache when the next one is taken.
-
-    Threads share the arrays: NumPy lets go of the interpreter while it takes.
-    """
+    """Array by array, so that what its first axis left is still in the cache when the next one is taken."""
     cuts = _cuts(units, gone)
 
     def cut(weight: str) -> npt.NDArray[Any]:
@@ -190,19 +186,10 @@ def _sliced(arrays: Arrays, units: Units, gone: npt.NDArray[np.bool_]) -> Arrays
         return array
 
     result = dict(arrays)
-    threads = os.cpu_count() or 1
-    by_size = sorted(cuts, key=lambda weight: arrays[weight].size, reverse=True)
-    with ThreadPoolExecutor(threads) as pool:
-        for part in pool.map(lambda part: {weight: cut(weight) for weight in part}, _dealt(by_size, threads)):
-            result |= part
+    result |= zip(cuts, threads.each(cut, list(cuts), lambda weight: arrays[weight].size), strict=True)
     for weight, factor in _factors(units, gone).items():
         result[weight] = (result[weight] * np.float64(factor)).astype(result[weight].dtype)
     return result
-
-
-def _dealt(items: list[str], hands: int) -> list[list[str]]:
-    """The items in so many parts, one to each in turn."""
-    return [items[hand::hands] for hand in range(hands)]
 
 
 def _cuts(units: Units, gone: npt.NDArray[np.bool_]) -> dict[str, list[tuple[int, npt.NDArray[np.int64]]]]:

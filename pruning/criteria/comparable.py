@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from pruning import threads
 from pruning.contract.criteria import Comparable
 from pruning.criteria.evidence import Array, Floats
 
@@ -50,12 +52,13 @@ def by_group(
     A unit may own several indices of an axis, and a layer several axes. Layers that miss some of a group's units are
     left out.
     """
-    known: dict[int, Floats] = {}
+    parts = list(slices(units, axes))
+    read = list({id(axis): axis for _, axis, _, _ in parts}.values())
+    found_on = threads.each(values, read, lambda axis: prod(units.sizes[axis.weight]))
+    known = {id(axis): found for axis, found in zip(read, found_on, strict=True)}
     sums: dict[tuple[str, str], Floats] = {}
     counts: dict[tuple[str, str], Array] = {}
-    for group, axis, here, place in slices(units, axes):
-        if id(axis) not in known:
-            known[id(axis)] = values(axis)
+    for group, axis, here, place in parts:
         key, size = (group.id, axis.layer), len(group.units)
         sums[key] = sums.get(key, 0.0) + np.bincount(place, known[id(axis)][here], minlength=size)
         counts[key] = counts.get(key, 0) + np.bincount(place, minlength=size)

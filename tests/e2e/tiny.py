@@ -38,10 +38,10 @@ def model(path: Path, middle: Sequence[str] = ()) -> None:
 
 
 def data(path: Path) -> None:
-    """200, 40 and 40 samples of labelled noise, in a `.npz` file."""
+    """200, 40 and 1,000 samples of labelled noise, in a `.npz` file."""
     rng = np.random.default_rng(0)
     arrays: dict[str, Any] = {}
-    for split, count in {"train": 200, "validation": 40, "test": 40}.items():
+    for split, count in {"train": 200, "validation": 40, "test": 1000}.items():
         arrays[f"x_{split}"] = rng.normal(size=(count, 4)).astype("float32")
         arrays[f"y_{split}"] = rng.integers(0, 3, count)
     np.savez(path, **arrays)
