@@ -385,6 +385,14 @@ def tied_table() -> keras.Model:
 
 
 @_model
+def table_alone() -> keras.Model:
+    """Nothing but a table and its reverse makes and reads these units."""
+    inputs = keras.Input((5,), dtype="int32")
+    table = L.ReversibleEmbedding(6, 8)
+    return keras.Model(inputs, table(table(inputs), reverse=True))
+
+
+@_model
 def sub_pixels() -> keras.Model:
     """Pixel shuffle (ESPCN) and its inverse, with functions of each element."""
     x = inputs = keras.Input((4, 4, 3))
