@@ -12,6 +12,7 @@ from app import db, logs
 from app.artifacts import endpoints as artifacts
 from app.datasets import endpoints as datasets
 from app.http import documented, health, measuring, problems
+from app.http.routing import Route
 from app.jobs import endpoints as jobs
 from app.jobs.watch import Watch
 from app.methods import endpoints as methods
@@ -44,6 +45,7 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    made.router.route_class = Route
     problems.install(made)
     for part in (models, datasets, jobs, artifacts, methods, health, measuring):
         # Not `include_router`: it hides the routes of a part behind one, and `Allow` has to name all methods of a path.

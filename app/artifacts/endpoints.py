@@ -9,10 +9,11 @@ from app import db
 from app.artifacts import repository
 from app.http import content
 from app.http.problems import declared
+from app.http.routing import Route
 from app.jobs.schemas import ArtifactView, artifact_view
 from app.storage import get_storage
 
-router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"])
+router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"], route_class=Route)
 _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
 
@@ -23,7 +24,6 @@ def get(id: str) -> Response:
         return JSONResponse(artifact_view(repository.get(session, id)))
 
 
-@router.head("/{id}/content", include_in_schema=False)
 @router.get(
     "/{id}/content",
     responses={

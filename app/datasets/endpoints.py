@@ -16,10 +16,11 @@ from app.http import lists, uploads
 from app.http.documented import upload_body
 from app.http.idempotency import OptionalKey
 from app.http.problems import declared
+from app.http.routing import Route
 from app.paging import Filter
 from app.storage import get_storage
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=Route)
 _BODY = upload_body()
 _MADE = {
     200: {"model": DatasetView, "description": "The same bytes were there"},

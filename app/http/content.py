@@ -17,7 +17,7 @@ from app.http import caching, problems
 from pruning.contract.errors import NotFound, RangeNotSatisfiable
 
 _READ_BYTES = 2**20
-_RANGE = re.compile(r"bytes=(?P<first>\d{0,20})-(?P<last>\d{0,20})")
+_RANGE = re.compile(r"bytes=(?P<first>\d{0,20})-(?P<last>\d{0,20})", re.IGNORECASE)
 
 
 def answer(request: Request, path: Path, sha256: str, filename: str) -> Response:

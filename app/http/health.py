@@ -12,12 +12,13 @@ from starlette.responses import JSONResponse, Response
 
 from app import db, workers
 from app.http import problems
+from app.http.routing import Route
 from app.settings import get_settings
 from app.storage import get_storage
 from app.tables import Job
 from pruning.contract.errors import Unavailable
 
-router = APIRouter(prefix="/health", tags=["operation"])
+router = APIRouter(prefix="/health", tags=["operation"], route_class=Route)
 _OBJECT: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"schema": {"type": "object"}}}}}
 
 

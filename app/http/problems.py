@@ -164,7 +164,8 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
 def _offered(request: Request) -> list[str]:
     """Every method that the path takes; Starlette names those of the first route alone."""
     matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
-    return sorted({method for route in matching for method in getattr(route, "methods", None) or ()})
+    found = {method for route in matching for method in getattr(route, "methods", None) or ()}
+    return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 def _on_disconnect(_: Request, __: Exception) -> Response:

@@ -15,6 +15,7 @@ from app.http.body import Body, OptionalBody
 from app.http.documented import PAGE_HEADERS, json_body
 from app.http.idempotency import OptionalKey
 from app.http.problems import declared
+from app.http.routing import Route
 from app.jobs import events, repository, service, stream
 from app.jobs.schemas import (
     Artifacts,
@@ -35,7 +36,7 @@ from app.settings import get_settings
 from app.storage import get_storage
 from pruning.contract.errors import JobNotFinished, MalformedRequest
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=Route)
 _QUEUED = {202: {"model": JobView, "description": "It waits for a worker"}, **declared(404, 409, 413, 415, 422)}
 
 
@@ -149,6 +150,8 @@ async def list_events(
     ids.check("job", id)
     if caching.prefers(request, "text/event-stream"):
         await run_in_threadpool(_version, id)
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream", headers={"Vary": "Accept"})
         return stream.response(request.app.state.watch, id, _event_number(last_event_id))
     return await run_in_threadpool(_events, id, limit, cursor)
 

@@ -10,10 +10,11 @@ from pydantic import BaseModel, TypeAdapter
 from starlette.responses import JSONResponse, Response
 
 from app.http.problems import declared
+from app.http.routing import Route
 from app.jobs.schemas import JobCreate
 from pruning.contract import criteria, names, plan, spec
 
-router = APIRouter(prefix="/v1/methods", tags=["methods"])
+router = APIRouter(prefix="/v1/methods", tags=["methods"], route_class=Route)
 
 
 class Methods(BaseModel):

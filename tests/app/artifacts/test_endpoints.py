@@ -55,6 +55,7 @@ def test_head(shared: httpx.Client, artifact: dict[str, Any]) -> None:
     [
         ("bytes=0-0", slice(0, 1)),
         ("bytes=10-19", slice(10, 20)),
+        ("Bytes=10-19", slice(10, 20)),
         ("bytes=1500000-", slice(1_500_000, SIZE)),
         ("bytes=-5", slice(SIZE - 5, SIZE)),
         (f"bytes=5-{SIZE * 9}", slice(5, SIZE)),

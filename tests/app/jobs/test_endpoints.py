@@ -242,6 +242,31 @@ def test_etag(client: httpx.Client) -> None:
     assert response.headers["etag"] != etag
 
 
+def test_head_is_get_without_the_body(client: httpx.Client) -> None:
+    job = done_job(client, b"file")
+    own = ("self", "events", "artifacts", "report")
+    listed = ("models", "datasets", "jobs", "methods", f"models/{job['model_id']}")
+    artifact = client.get(job["urls"]["artifacts"]).json()["items"][0]
+    paths = [*(job["urls"][name] for name in own), *(f"/v1/{path}" for path in listed)]
+    paths += [f"/v1/artifacts/{artifact['id']}", artifact["url"], "/health/live", "/docs", "/openapi.json"]
+    for path in paths:
+        head, whole = client.head(path), client.get(path)
+        assert (head.status_code, head.content) == (200, b""), path
+        for name in ("content-type", "content-length", "etag"):
+            assert head.headers.get(name) == whole.headers.get(name), (path, name)
+    known = {"If-None-Match": client.head(job["urls"]["self"]).headers["etag"]}
+    assert client.head(job["urls"]["self"], headers=known).status_code == 304
+    assert client.head(f"/v1/jobs/job_{'0' * 32}").status_code == 404
+
+
+def test_head_of_a_stream_does_not_wait_for_its_end(client: httpx.Client) -> None:
+    job = new_job(client)
+    response = client.head(job["urls"]["events"], headers={"Accept": "text/event-stream"})
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert client.get(job["urls"]["self"]).json()["state"] == "queued"
+
+
 def later(seconds: float, act: Any, *arguments: Any) -> threading.Timer:
     timer = threading.Timer(seconds, act, arguments)
     timer.start()
