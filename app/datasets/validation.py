@@ -19,7 +19,7 @@ from pruning.contract.errors import DatasetMismatch, UnreadableFile, UnsafeFile,
 MAX_HEADER_BYTES = 10_000
 _NPY = b"\x93NUMPY"
 _KINDS = {"f": "float", "i": "int", "u": "uint", "c": "complex", "b": "bool"}
-_DESCRIPTION = re.compile(r"[<>|=]?(?P<kind>[a-zA-Z])(?P<size>\d{0,6})")
+_DESCRIPTION = re.compile(r"[<>|=]?(?P<kind>[a-zA-Z])(?P<size>\d{0,6})(?:\[\w{1,20}\])?")
 _SIZE_OF_LENGTH = {1: "<H", 2: "<I", 3: "<I"}
 
 

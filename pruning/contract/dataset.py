@@ -38,12 +38,19 @@ def parse(name: str) -> tuple[str, Split | None, str | None] | None:
     return match["role"], split, match["port"]  # type: ignore[return-value]
 
 
+def _rank(array: Array) -> int:
+    """How many axes a sample has; labels of shape (n,) and (n, 1) are the same."""
+    return len(array.shape) - (array.shape[-1] == 1)
+
+
 def describe(arrays: list[Array]) -> DatasetDescription:
     """The splits that these arrays make.
 
     Raises `DatasetMismatch`, naming the array, for unknown names, no inputs, lengths that differ within a split, labels
-    in one split and not in another, different inputs in different splits, dtypes that are not numbers.
+    in one split and not in another, different inputs in different splits, samples of another rank in another split,
+    dtypes that are not numbers.
     """
+    alike: dict[tuple[str, str | None], Array] = {}
     counts: dict[Split | None, dict[str, int]] = {}
     ports: dict[Split | None, set[str]] = {}
     for array in arrays:
@@ -58,6 +65,12 @@ def describe(arrays: list[Array]) -> DatasetDescription:
         if not array.shape or array.shape[0] == 0:
             raise DatasetMismatch(f"array {array.name!r} has shape {tuple(array.shape)}: the first axis counts samples")
         role, split, port = parsed
+        other = alike.setdefault((role, port), array)
+        if _rank(other) != _rank(array):
+            raise DatasetMismatch(
+                f"array {array.name!r} has samples of shape {tuple(array.shape[1:])}, {other.name!r} of shape "
+                f"{tuple(other.shape[1:])}: the splits of one data set are alike"
+            )
         counts.setdefault(split, {})[array.name] = array.shape[0]
         ports.setdefault(split, set()).add(role if port is None else f"{role}__{port}")
     named = [split for split in SPLITS if split in counts]

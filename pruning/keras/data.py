@@ -121,7 +121,7 @@ class Dataset:
             raise DatasetMismatch(
                 f"the model has {ports} {kind}s and {wanted[0]!r} is missing: the data have {there or 'nothing for it'}"
             )
-        return name, self._arrays[name]
+        return name, _native(self._arrays[name])
 
     def _strata(self, labels: Sequence[Labels], count: int) -> NDArray[Any]:
         for label in labels:
@@ -276,7 +276,17 @@ def _at(index: Sequence[int] | NDArray[Any]) -> str:
 
 
 def _array(name: str, value: NDArray[Any]) -> Array:
-    return Array(name=name, shape=list(np.shape(value)), dtype=str(np.asarray(value).dtype))
+    return Array(name=name, shape=list(np.shape(value)), dtype=_name(np.asarray(value).dtype))
+
+
+def _name(dtype: np.dtype[Any]) -> str:
+    """The dtype's name, whatever the order of its bytes."""
+    return str(dtype.newbyteorder("="))
+
+
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    """The array with its bytes in this machine's order, which TensorFlow asks for."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _headers(path: Path) -> list[Array]:
@@ -290,5 +300,5 @@ def _headers(path: Path) -> list[Array]:
                 shape, _, dtype = read(member)
             if dtype.hasobject:
                 raise DatasetMismatch(f"array {info.filename!r} holds Python objects: numbers are needed")
-            found.append(Array(name=info.filename.removesuffix(".npy"), shape=list(shape), dtype=str(dtype)))
+            found.append(Array(name=info.filename.removesuffix(".npy"), shape=list(shape), dtype=_name(dtype)))
     return found

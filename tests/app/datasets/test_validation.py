@@ -42,6 +42,16 @@ def test_splits_and_labels(tmp_path: Path) -> None:
     assert not described.split_from_all
 
 
+def test_labels_with_and_without_an_axis_of_their_own_and_lengths_of_any_size_are_alike(tmp_path: Path) -> None:
+    arrays = {
+        "x_train": np.ones((4, 5, 2)),
+        "x_test": np.ones((3, 7, 2)),
+        "y_train": np.ones(4),
+        "y_test": np.ones((3, 1)),
+    }
+    assert check(npz(**arrays), tmp_path).splits == {"train": 4, "test": 3}
+
+
 def test_header_versions(tmp_path: Path) -> None:
     for version in (1, 2, 3):
         assert check(archive({"x.npy": npy("'<f4'", "(2,)", bytes(8), version)}), tmp_path).arrays[0].dtype == "float32"
@@ -61,12 +71,17 @@ REFUSED: dict[str, tuple[bytes, type[SecateurError]]] = {
     "fields": (npz(x=np.zeros(3, [("a", "f4"), ("b", "i4")])), DatasetMismatch),
     "text values": (npz(x=np.array(["a", "b"])), DatasetMismatch),
     "bytes values": (npz(x=np.array([b"a", b"b"])), DatasetMismatch),
-    "dates": (npz(x=np.array(["2026-01-01"], "M8[D]")), UnreadableFile),
+    "dates": (npz(x=np.array(["2026-01-01"], "M8[D]")), DatasetMismatch),
     "complex": (npz(x=np.ones(3, "complex64")), DatasetMismatch),
     "unknown name": (npz(x=ones, weights=ones), DatasetMismatch),
     "no inputs": (npz(y=ones), DatasetMismatch),
     "lengths differ": (npz(x=ones, y=np.ones(3)), DatasetMismatch),
     "labels in one split": (npz(x_train=ones, y_train=ones, x_test=ones), DatasetMismatch),
+    "samples of another rank": (npz(x_train=ones, x_test=np.ones((4, 2, 2))), DatasetMismatch),
+    "labels of another rank": (
+        npz(x_train=ones, y_train=np.zeros(4), x_test=ones, y_test=np.zeros((4, 3))),
+        DatasetMismatch,
+    ),
     "both namings": (npz(x=ones, x_train=ones), DatasetMismatch),
     "scalar": (npz(x=np.float32(1)), DatasetMismatch),
     "no samples": (npz(x=np.ones((0, 2))), DatasetMismatch),

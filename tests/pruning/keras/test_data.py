@@ -35,6 +35,19 @@ def test_a_file_gives_its_splits_with_their_own_dtypes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels[0], arrays["y_train"][:10])
 
 
+def test_the_order_of_bytes_does_not_matter(tmp_path: Path) -> None:
+    arrays = small.splits()
+    swapped = {name: array.astype(array.dtype.newbyteorder(">")) for name, array in arrays.items()}
+    np.savez(tmp_path / "d.npz", **swapped)
+    for source in (tmp_path / "d.npz", swapped):
+        with opened(source, small.residual()) as dataset:
+            train = dataset.split("train")
+        assert train.inputs[0].dtype.isnative
+        assert [array.dtype for array in dataset.description.arrays] == [str(array.dtype) for array in arrays.values()]
+        np.testing.assert_array_equal(train.inputs[0], arrays["x_train"])
+        np.testing.assert_array_equal(train.labels[0].values, arrays["y_train"])
+
+
 def test_batches_cover_every_sample_once() -> None:
     with opened(small.splits(train=23), small.residual()) as dataset:
         train = dataset.split("train")
