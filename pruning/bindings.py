@@ -192,9 +192,8 @@ def _indexed(match: Match, ids: Ids) -> tuple[Ids, Ids]:
     """(ids of the units that the rule removes, ids that it names as staying); -1 is a place without a unit."""
     remove, keep = match.rule.indices, match.rule.keep or []
     if beyond := [index for index in (*remove, *keep) if index >= len(ids)]:
-        raise TargetOutOfRange(
-            f"layers: {match.key!r} names index {beyond[0]}, but layer {match.layer!r} has {len(ids)} units (from 0)"
-        )
+        count = f"{len(ids)} units (from 0)" if len(ids) else "no units of its own: name the layers that make them"
+        raise TargetOutOfRange(f"layers: {match.key!r} names index {beyond[0]}, but layer {match.layer!r} has {count}")
     gone, kept = ids[np.array(remove, dtype=np.int64)], ids[np.array(keep, dtype=np.int64)]
     if keep:
         others = np.delete(ids, np.array(keep, dtype=np.int64))

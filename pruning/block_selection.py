@@ -137,7 +137,8 @@ class WholeBlocks(Competition):
         file_bytes: FileBytes | None,
     ) -> None:
         alone = [np.array([scores[block.id]]) for block in competing]
-        super().__init__(alone, pruning, [block.kind for block in competing], decided=bool(fixed))
+        kinds = [block.kind for block in competing]
+        super().__init__(alone, pruning, kinds, decided=bool(fixed), scored=bool(scores))
         self.limits = Limits(self.sizes, np.zeros_like(self.sizes))
         self._units, self._blocks, self._competing, self._fixed, self._kept = units, blocks, competing, fixed, kept
         self._max_ratio = pruning.constraints.max_ratio

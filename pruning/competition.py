@@ -44,11 +44,16 @@ def least(total: int, fits: Callable[[int], bool]) -> int:
 class Competition(ABC):
     """Buckets with their scores in ascending order, and of which kind each is (see `isomorphism`).
 
-    `decided`: whether rules have removed something already. `classes`: in which class each bucket competes.
+    `decided`: whether rules have removed something already. `scored`: whether the criterion scores anything at all.
+    `classes`: in which class each bucket competes.
     """
 
-    def __init__(self, scores: Sequence[Floats], pruning: Pruning, kinds: Sequence[Hashable], *, decided: bool) -> None:
+    def __init__(
+        self, scores: Sequence[Floats], pruning: Pruning, kinds: Sequence[Hashable], *, decided: bool, scored: bool
+    ) -> None:
         self.scores = scores
+        self._criterion = pruning.criterion.name
+        self._scored = scored
         self.scope = pruning.scope
         self.classes = classes(pruning.scope, kinds)
         self.decided = decided
@@ -83,8 +88,16 @@ class Competition(ABC):
         total = self.order.total
         return self.after(least(total + 1, lambda n: n > total or int(self.after(n).sum()) > wanted) - 1)
 
+    def nothing(self) -> str:
+        """Why nothing goes, as a sentence."""
+        if not self._scored:
+            return f"criterion {self._criterion} finds nothing in this model to score by: take another"
+        if not len(self.sizes):
+            return "nothing competes: `layers` decides it all, or the criterion has no scores for the rest"
+        return self.idle()
+
     def idle(self) -> str:
-        """Why nothing may go, as a sentence."""
+        """Why nothing that competes may go, as a sentence."""
         return f"min_units, max_ratio and round_to keep all units: the widths are {sorted(set(self.sizes.tolist()))}"
 
     def beyond(self, share: float, asked: float) -> str:
@@ -126,6 +139,7 @@ class Channels(Competition):
             pruning,
             of_groups(units, groups) if pruning.scope == "isomorphic" else groups,
             decided=len(fixed) > 0,
+            scored=bool(scores),
         )
         self._units = units
         self._structure: Structure = "head" if pruning.structure == "head" else "channel"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pruning.bindings import Match, matches
 from pruning.competition import Competition, Floats, Scores
-from pruning.contract.errors import ContradictorySpec, InvalidSpec, NothingToPrune
+from pruning.contract.errors import ContradictorySpec, NothingToPrune
 from pruning.contract.plan import MaskPlan, Plan
 from pruning.contract.spec import Measure, Pruning
 from pruning.isomorphism import of_kernels
@@ -45,7 +45,7 @@ def select(units: Units, arrays: Arrays, scores: Scores, pruning: Pruning) -> Pl
     `size_bytes` the arrays in sparse storage (`measures.sparse_bytes`; the plain file does not shrink). Constraints
     hold per kernel: `min_units`, `max_ratio` and `round_to` count its weights. `layers`: `skip` and `ratio`.
 
-    Raises `Infeasible`, `NothingToPrune`, `LayerNotFound`, `ContradictorySpec`, `InvalidSpec` for `remove` and `keep`.
+    Raises `Infeasible`, `NothingToPrune`, `LayerNotFound`, `ContradictorySpec`.
     """
     if not prunable(units):
         raise NothingToPrune("no layer of this model has a kernel, an array of rank 2 or more that it multiplies with")
@@ -57,13 +57,8 @@ def select(units: Units, arrays: Arrays, scores: Scores, pruning: Pruning) -> Pl
 
 
 def _rules(units: Units, paths: Sequence[str], found: Mapping[str, Match]) -> dict[str, Match]:
-    """The rule of each kernel that has one; refuses rules that choose by index and ratios that meet no kernel."""
+    """The rule of each kernel that has one; refuses ratios that meet no kernel."""
     rules: dict[str, Match] = {}
-    for match in found.values():
-        if match.rule.remove is not None or match.rule.keep is not None:
-            raise InvalidSpec(
-                f"layers: {match.key!r} names unit indices, which structure weight does not have: give skip or ratio"
-            )
     for entry in units.layers:
         if entry.name in found:
             rules |= {path: found[entry.name] for path in entry.weights if path in paths}
@@ -115,6 +110,7 @@ class Kernels(Competition):
             pruning,
             of_kernels(units, paths),
             decided=any(not mask.all() for mask in decided.values()),
+            scored=bool(scores),
         )
         self._arrays, self._paths, self._decided = arrays, paths, decided
         self._raw = scores

@@ -115,8 +115,6 @@ def removed_of(plan: Plan, units: Units) -> Ids:
         if group is None or len(group.units) != part.width:
             raise ContradictorySpec(f"the plan's group {part.id!r} of width {part.width} is not in this model")
         stays = np.zeros(part.width, bool)
-        if any(not 0 <= index < part.width for index in part.keep):
-            raise ContradictorySpec(f"the plan keeps an index beyond the width {part.width} of group {part.id!r}")
         stays[part.keep] = True
         removed.append(group.units[~stays])
     return np.sort(np.concatenate(removed)) if removed else np.empty(0, np.int64)

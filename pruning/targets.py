@@ -38,10 +38,8 @@ def _refuse_idle(race: Competition) -> None:
     """Refuse where no unit may go, whatever the target; what `layers` decided is something to prune."""
     if race.decided:
         return
-    if not len(race.sizes):
-        raise NothingToPrune("nothing competes: `layers` decides it all, or the criterion has no scores for it")
-    if not race.allowed(race.sizes).any():
-        raise NothingToPrune(race.idle())
+    if not len(race.sizes) or not race.allowed(race.sizes).any():
+        raise NothingToPrune(race.nothing())
 
 
 def _ratio(target: RatioTarget, race: Competition) -> Counts:

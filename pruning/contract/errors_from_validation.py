@@ -9,7 +9,14 @@ from pydantic_core import ErrorDetails
 
 from pruning.contract.errors import ContradictorySpec, FieldError, InvalidSpec, SecateurError, TargetOutOfRange
 
-_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
+_RANGE = {
+    "greater_than",
+    "greater_than_equal",
+    "less_than",
+    "less_than_equal",
+    "finite_number",
+    "target_out_of_range",
+}
 # Fields whose value is a union: Pydantic puts the label of the branch that it tried behind their name.
 _UNIONS = {"criterion", "target", "schedule", "recovery", "value", "remove"}
 _SHOWN = 3

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections import Counter
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from pruning.contract.base import MOST, Choice, Record
+from pruning.contract.base import MOST, Choice, Record, contradiction, out_of_range
 
 Structure = Literal["channel", "head", "weight", "layer"]
 Index = Annotated[int, Field(ge=0, le=MOST)]
@@ -19,6 +20,12 @@ class GroupPlan(Choice):
     layers: list[str] = []
     width: Index
     keep: list[Index]
+
+    @model_validator(mode="after")
+    def within_its_width(self) -> Self:
+        if (last := max(self.keep, default=-1)) >= self.width:
+            raise out_of_range(f"group {self.id!r} keeps index {last} of {self.width} units (from 0)")
+        return self
 
 
 class MaskPlan(Choice):
@@ -42,6 +49,17 @@ class Plan(Choice):
     groups: list[GroupPlan] = []
     masks: list[MaskPlan] = []
     layers: list[str] = []
+
+    @model_validator(mode="after")
+    def of_its_structure(self) -> Self:
+        own = {"weight": "masks", "layer": "layers"}.get(self.structure, "groups")
+        for name in ("groups", "masks", "layers"):
+            if name != own and getattr(self, name):
+                raise contradiction(f"a plan of structure {self.structure} says what stays in `{own}`, not in `{name}`")
+        names = Counter([*(group.id for group in self.groups), *(mask.weight for mask in self.masks)])
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise contradiction(f"the plan names {twice[0]!r} twice")
+        return self
 
 
 class KeptArray(Record):

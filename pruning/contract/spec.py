@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pruning.contract.base import MOST, Choice
+from pruning.contract.base import MOST, Choice, contradiction
 from pruning.contract.criteria import L2, Criterion
 from pruning.contract.dataset import Split
 from pruning.contract.names import LossName, MetricName
@@ -23,11 +23,6 @@ Scope = Literal["global", "layer", "isomorphic"]
 Measure = Literal["macs", "parameters", "size_bytes"]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 YEAR = 366 * 86400.0
-
-
-def contradiction(detail: str) -> PydanticCustomError:
-    """A validation error that the service answers with `contradictory_spec`."""
-    return PydanticCustomError("contradictory_spec", "{detail}", {"detail": detail})
 
 
 # --- targets: how far to go --------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ def misfit(pruning: Pruning) -> str | None:
     for key, rule in pruning.layers.items():
         if pruning.structure != "layer" and rule.remove is True:
             return f"layers: {key!r} takes whole blocks (remove: true), which is structure layer"
+        if pruning.structure == "weight" and (rule.indices or rule.keep):
+            return f"layers: {key!r} names unit indices, which structure weight does not have: give skip or ratio"
     return _misfit_of_blocks(pruning) if pruning.structure == "layer" else None
 
 

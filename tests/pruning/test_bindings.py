@@ -124,6 +124,13 @@ def test_an_index_beyond_the_layer(rule):
         bind(residual().units(), rules(c=rule))
 
 
+def test_an_index_of_a_layer_without_units():
+    units = residual().units()
+    units = replace(units, layers=(*units.layers, LayerEntry("sum", "Add", ())))
+    with pytest.raises(TargetOutOfRange, match="layer 'sum' has no units of its own: name the layers that make them"):
+        bind(units, rules(sum={"remove": [0]}))
+
+
 @pytest.mark.parametrize("rule", [{"remove": [0]}, {"keep": [0]}, {"ratio": 0.3}])
 def test_what_a_barrier_keeps_is_refused_with_its_reason(rule):
     with pytest.raises(NothingToPrune, match="layer 'head' keeps its units: an output of the model"):

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pruning import criteria, masks, measures
-from pruning.contract.errors import ContradictorySpec, InvalidSpec, LayerNotFound, NothingToPrune
+from pruning.contract.errors import ContradictorySpec, LayerNotFound, NothingToPrune
 from pruning.contract.plan import MaskPlan, Plan
 from pruning.contract.spec import Pruning
 from pruning.targets import Infeasible
@@ -98,8 +98,6 @@ def test_rules_of_layers():
 @pytest.mark.parametrize(
     ("layers", "error", "text"),
     [
-        ({"conv0": {"remove": [0]}}, InvalidSpec, "structure weight does not have"),
-        ({"conv0": {"keep": [0]}}, InvalidSpec, "give skip or ratio"),
         ({"norm": {"ratio": 0.5}}, NothingToPrune, "no layer with a kernel"),
         ({"nome": {"ratio": 0.5}}, LayerNotFound, "there are norm"),
         ({"conv0": {"ratio": 0.9}}, ContradictorySpec, "takes 10 of the 12 weights of 'conv0'"),

@@ -172,10 +172,7 @@ def test_a_plan_and_its_units_are_one() -> None:
     assert {group.id for group in plan.groups} == {group.id for group in units.groups if group.barrier is None}
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"id": "nobody"}, {"width": 99}, {"keep": [0, 77]}],
-)
+@pytest.mark.parametrize("change", [{"id": "nobody"}, {"width": 99}])
 def test_a_plan_of_another_model_is_refused(change: dict[str, Any]) -> None:
     units = equivalence.zoo("inception").units
     plan = surgery.plan_of([], units)

@@ -136,6 +136,22 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str]] = {
         "pruning",
     ),
     "plan keeps -1": (planned(keep=[-1]), RANGE, "pruning.target.plan.groups.0.keep.0"),
+    "plan keeps index 8 of 8": (planned(keep=[0, 8]), RANGE, "pruning.target.plan.groups.0"),
+    "plan names a group twice": (
+        target(type="plan", plan={**CHANNELS, "groups": CHANNELS["groups"] * 2}),
+        CONTRADICTION,
+        "pruning.target.plan",
+    ),
+    "plan of channels with blocks": (
+        target(type="plan", plan={**CHANNELS, "layers": ["dense_1"]}),
+        CONTRADICTION,
+        "pruning.target.plan",
+    ),
+    "plan of blocks with groups": (
+        whole(target={"type": "plan", "plan": {**CHANNELS, "structure": "layer"}}),
+        CONTRADICTION,
+        "pruning.target.plan",
+    ),
     "plan keeps a word": (planned(keep=["a"]), SPEC, "pruning.target.plan.groups.0.keep.0"),
     "plan keeps beyond any": (planned(keep=[2**70]), RANGE, "pruning.target.plan.groups.0.keep.0"),
     "plan without width": (planned(width=None), SPEC, "pruning.target.plan.groups.0.width"),
@@ -161,6 +177,8 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str]] = {
     "index beyond by pattern": (rules(**{"dense_*": {"keep": [99]}}), RANGE, "pruning.layers.dense_*"),
     "index negative": (rules(dense_1={"remove": [-1]}), RANGE, "pruning.layers.dense_1.remove.0"),
     "index a text": (rules(dense_1={"remove": ["a"]}), SPEC, "pruning.layers.dense_1.remove.0"),
+    "indices of weights": (pruning(structure="weight", layers={"dense_1": {"remove": [0]}}), SPEC, "pruning"),
+    "weights to keep": (pruning(structure="weight", layers={"dense_1": {"keep": [0]}}), SPEC, "pruning"),
     "everything removed": (rules(dense_1={"remove": list(range(8))}), CONTRADICTION, "pruning.layers.dense_1"),
     "index beyond any": (rules(dense_1={"remove": [2**70]}), RANGE, "pruning.layers.dense_1.remove.0"),
     "keep nothing": (rules(dense_1={"keep": []}), CONTRADICTION, "pruning.layers.dense_1"),
@@ -346,14 +364,18 @@ def test_unknown_paths(shared: httpx.Client, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PATCH", "/v1/jobs", "GET, POST"),
-        ("DELETE", "/v1/models", "GET, POST, PUT"),
-        ("PUT", f"/v1/jobs/job_{NOBODY}", "DELETE, GET"),
+        ("PATCH", "/v1/jobs", "GET, HEAD, POST"),
+        ("DELETE", "/v1/models", "GET, HEAD, POST, PUT"),
+        ("PUT", f"/v1/jobs/job_{NOBODY}", "DELETE, GET, HEAD"),
         ("GET", f"/v1/jobs/job_{NOBODY}/cancel", "POST"),
-        ("POST", "/health/live", "GET"),
+        ("HEAD", f"/v1/jobs/job_{NOBODY}/cancel", "POST"),
+        ("POST", "/health/live", "GET, HEAD"),
     ],
 )
 def test_methods_that_are_not_offered(shared: httpx.Client, method: str, path: str, allowed: str) -> None:
     response = shared.request(method, path)
-    assert problem(response) == (405, "method_not_allowed")
+    if method == "HEAD":
+        assert response.status_code == 405
+    else:
+        assert problem(response) == (405, "method_not_allowed")
     assert response.headers["allow"] == allowed

@@ -135,7 +135,7 @@ MASK = {"weight": "layers/conv2d/vars/0", "shape": [3, 3, 2, 8], "kept": 0, "mas
     [
         (by_plan({"structure": "channel", "groups": [STEM | {"id": "other"}]}), ContradictorySpec, "not in this model"),
         (by_plan({"structure": "channel", "groups": [STEM | {"width": 9}]}), ContradictorySpec, "of width 9"),
-        (by_plan({"structure": "channel", "groups": [STEM | {"keep": [8]}]}), ContradictorySpec, "beyond the width 8"),
+        (by_plan({"structure": "channel", "groups": [STEM | {"keep": [8]}]}), TargetOutOfRange, "index 8 of 8 units"),
         (by_plan({"structure": "channel", "groups": [STEM | {"keep": [-1]}]}), TargetOutOfRange, "greater than"),
         (by_plan({"structure": "channel", "groups": [STEM | {"keep": []}]}), ContradictorySpec, "would be left"),
         (
