@@ -228,7 +228,7 @@ class WholeBlocks(Competition):
             return sum(self._blocks.macs(self._units, gone).values())
         left = self._blocks.layers(gone)
         return sum(
-            self._elements[path] * (1 if measure == "parameters" else self._units.dtypes[path].itemsize)
+            self._elements[path] * (1 if measure == "parameters" else self._units.itemsize(path))
             for entry in self._units.layers
             if entry.name in left or not entry.name
             for path in entry.weights

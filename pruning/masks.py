@@ -115,7 +115,7 @@ class Kernels(Competition):
         self._arrays, self._paths, self._decided = arrays, paths, decided
         self._raw = scores
         self._nonzero = np.array([np.count_nonzero(arrays[path]) for path in paths], dtype=np.int64)
-        self._itemsize = np.array([arrays[path].dtype.itemsize for path in paths], dtype=np.int64)
+        self._itemsize = np.array([units.itemsize(path) for path in paths], dtype=np.int64)
         through = macs_through(units)
         self._macs = np.array([through[path] for path in paths], dtype=np.int64)
         self._others = self._rest(units, through, decided)
@@ -133,7 +133,7 @@ class Kernels(Competition):
             "parameters": sum(rest.values()),
             "macs": sum(through.get(path, 0) * count for path, count in rest.items()) + macs_without_weight(units),
             "size_bytes": sum(
-                int(sparse_bytes(np.array(self._arrays[path].size), np.array(count), self._arrays[path].dtype.itemsize))
+                int(sparse_bytes(np.array(self._arrays[path].size), np.array(count), units.itemsize(path)))
                 for path, count in rest.items()
             ),
         }

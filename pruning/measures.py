@@ -88,7 +88,7 @@ def figures(units: Units, arrays: Arrays) -> dict[str, Any]:
         "macs": sum(macs(units).values()),
         "nonzero_macs": macs_without_weight(units) + sum(count * nonzero[path] for path, count in through.items()),
         "sparse_bytes": sum(
-            int(sparse_bytes(sizes[path], nonzero[path], arrays[path].dtype.itemsize)) for path in units.sizes
+            int(sparse_bytes(sizes[path], nonzero[path], units.itemsize(path))) for path in units.sizes
         ),
     }
 
@@ -123,7 +123,7 @@ def _removed(units: Units, lost: Mapping[str, int]) -> Removed:
     costs = {
         "size": [1] * len(sizes),
         "compute": [through.get(path, 0) for path in sizes],
-        "storage": [units.dtypes[path].itemsize for path in sizes],
+        "storage": [units.itemsize(path) for path in sizes],
     }
     both = {name: s_pruned(gone, list(sizes.values()), cost) for name, cost in costs.items()}
     shares = {name: share for name, (_, share) in both.items()}

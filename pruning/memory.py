@@ -31,4 +31,4 @@ def peak_bytes(graph: Graph, units: Units) -> int:
         peak = max(peak, sum(alive.values()))
         alive = {tensor: size for tensor, size in alive.items() if last.get(tensor, at) > at}
     counts = elements(units)
-    return peak + sum(units.dtypes[path].itemsize * count for path, count in counts.items())
+    return peak + sum(units.itemsize(path) * count for path, count in counts.items())

@@ -36,8 +36,8 @@ def study(archive: Archive, pruning: Pruning | None = None) -> Case:
     graph = graphs.build(archive.config)
     graphs.check_names(graph, archive.names)
     if pruning is None:
-        return Case(archive, graph, unit_finder.find(graph, archive.arrays))
-    units = unit_finder.find(graph, archive.arrays, pruning.constraints.normalized_axes)
+        return Case(archive, graph, unit_finder.find(graph, archive.arrays, bfloat16=archive.bfloat16))
+    units = unit_finder.find(graph, archive.arrays, pruning.constraints.normalized_axes, archive.bfloat16)
     return Case(archive, graph, unit_finder.only(units, pruning.structure))
 
 

@@ -83,7 +83,7 @@ def reread(result: Archive, units: Units, shapes: Sequence[Shape | None] = ()) -
             pairs = zip(graph.shapes, shapes, strict=True)
             graph = replace(graph, shapes=tuple(other if own is None else own for own, other in pairs))
         graphs.check_names(graph, result.names)
-        found = unit_finder.find(graph, result.arrays)
+        found = unit_finder.find(graph, result.arrays, bfloat16=result.bfloat16)
     except SecateurError as error:
         raise VerificationFailed(f"what is left of the model does not fit together: {error.detail}") from error
     known = {barrier.layer for barrier in units.barriers if barrier.code == "misread"}

@@ -87,7 +87,7 @@ class Tally:
     @cached_property
     def bytes(self) -> Products:
         """Bytes of each of `units.sizes`."""
-        sizes = [self.units.dtypes[weight].itemsize for weight in self.units.sizes]
+        sizes = [self.units.itemsize(weight) for weight in self.units.sizes]
         return self._products(
             [(size * factor, cols) for size, (factor, cols) in zip(sizes, self._elements, strict=True)]
         )

@@ -84,6 +84,7 @@ class Units:
     array that is a weight of the model, each once. `scales`: arrays that are the gamma of a normalisation.
     `tensors`: the extents of every tensor of the graph. `vocabularies`: tensors that hold indices -> how many there
     are. `heads`: the ids of a layer's heads. `avoided`: layers and how many units must not be left on their outputs.
+    `bfloat16`: arrays that the file holds so.
     """
 
     count: int
@@ -105,11 +106,16 @@ class Units:
     holds: tuple[Hold, ...] = ()
     mixes: tuple[Mix, ...] = ()
     avoided: tuple[tuple[str, int], ...] = ()
+    bfloat16: frozenset[str] = frozenset()
 
     @cached_property
     def tally(self) -> Tally:
         """The model's costs as a function of what is kept."""
         return Tally(self)
+
+    def itemsize(self, path: str) -> int:
+        """Bytes of one element of an array in the file."""
+        return 2 if path in self.bfloat16 else self.dtypes[path].itemsize
 
     @cached_property
     def owners(self) -> Ids:
@@ -147,7 +153,12 @@ def _other(layer: str, structure: Structure) -> Barrier:
     return Barrier(layer, "other_structure", f"structure {structure} removes these units")
 
 
-def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: NormalizedAxes = "keep") -> Units:
+def find(
+    graph: Graph,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    normalized_axes: NormalizedAxes = "keep",
+    bfloat16: frozenset[str] = frozenset(),
+) -> Units:
     """The units of a graph whose arrays have these shapes (values are not read).
 
     `normalized_axes`: whether units stay that a normalisation or a mean takes its statistics over.
@@ -193,6 +204,7 @@ def find(graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], normalized_axes: 
         holds=tuple(replace(hold, ids=final(hold.ids)) for hold in trace.holds),
         mixes=tuple(replace(mix, ids=final(mix.ids)) for mix in trace.mixes.values()),
         avoided=tuple(sorted(trace.avoided)),
+        bfloat16=bfloat16,
     )
 
 

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from pruning.blocks import Block
 from pruning.graph import Graph
+from pruning.keras import live
 from pruning.keras.calls import as_input, called, live_layers
 from pruning.steps import Location, through
 
@@ -38,14 +40,17 @@ def runner(model: keras.Model, config: Mapping[str, Any], graph: Graph, gone: It
         _Inference(forward)(inputs[0], training=False)
         return found
 
-    return run
+    if not live.needs_xla(model):
+        return run
+    compiled = tf.function(run, autograph=False, jit_compile=True)
+    return lambda inputs: compiled([tf.convert_to_tensor(array) for array in inputs])
 
 
 class _Inference(keras.layers.Layer):  # type: ignore[misc]
     """Calls made inside learn from this one that nothing is trained."""
 
     def __init__(self, forward: Callable[[], list[Any]]) -> None:
-        super().__init__(autocast=False)
+        super().__init__(name="inference", autocast=False)
         self.forward = forward
 
     def call(self, _first: Any, training: bool = False) -> list[Any]:  # noqa: ARG002

@@ -21,7 +21,7 @@ from pruning.rules.trace import Structure
 
 def inspection(case: Case, inputs: list[Port], outputs: list[Port], warnings: list[Warning]) -> Inspection:
     """Layers, groups, barriers, costs and the floors that pruning can reach. `case`: with normalised axes kept."""
-    normalized = unit_finder.find(case.graph, case.archive.arrays, "prune")
+    normalized = unit_finder.find(case.graph, case.archive.arrays, "prune", case.archive.bfloat16)
     elements = measures.elements(case.units)
     macs = measures.macs(case.units)
     kept = measures.barriers(case.units)

@@ -87,7 +87,7 @@ def call(model: keras.Model, inputs: Sequence[Any], training: bool = False) -> l
     """The model's outputs in order for its inputs in order, whatever structure it was defined with."""
     sequential = isinstance(model, keras.Sequential)
     packed = inputs[0] if sequential else keras.tree.pack_sequence_as(model.input, list(inputs))
-    if not _needs_xla(model):
+    if not needs_xla(model):
         return list(keras.tree.flatten(model(packed, training=training)))
     found = _compiled(model, training)(keras.tree.map_structure(tf.convert_to_tensor, packed))
     return list(keras.tree.flatten(found))
@@ -102,7 +102,7 @@ def _compiled(model: keras.Model, training: bool) -> Any:
     return vars(model)[name]
 
 
-def _needs_xla(model: keras.Model) -> bool:
+def needs_xla(model: keras.Model) -> bool:
     """Whether TensorFlow has no kernel of its own for the model here: on a CPU, none convolves channels first."""
     first = any(getattr(layer, "data_format", None) == "channels_first" for layer in private.layers(model))
     return first and not tf.config.list_physical_devices("GPU")

@@ -194,6 +194,18 @@ def test_a_model_without_blocks_says_why(bench: Bench) -> None:
         bench.prune(THIRD, dry_run=True)
 
 
+def test_blocks_go_where_tensorflow_computes_channels_first_by_xla_alone(bench: Bench) -> None:
+    first: dict[str, Any] = {"padding": "same", "data_format": "channels_first"}
+    inputs = keras.Input((2, 6, 7), name="image")
+    x = L.Conv2D(4, 3, activation="relu", **first)(inputs)
+    x = L.Add(name="sum")([x, L.Conv2D(4, 3, name="branch", **first)(x)])
+    model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D(data_format="channels_first")(x)))
+    pipeline.normalize(model, bench.folder / "model.keras")
+    result = bench.prune({**LAYER, "target": {"type": "manual"}, "layers": {"sum": {"remove": True}}}, data=False)
+    assert [layer.name for layer in result.layers if layer.removed] == ["branch", "sum"]
+    assert result.verification.delivered.relative_difference <= 1e-4
+
+
 def test_inspection_lists_blocks_and_the_floor(tmp_path: Path) -> None:
     deep().save(tmp_path / "deep.keras")
     request = InspectRequest(upload=str(tmp_path / "deep.keras"), format="keras", out=str(tmp_path))

@@ -69,6 +69,18 @@ def test_a_budget_at_the_floor_is_met_and_none_below(name: str, tmp_path: Path) 
     assert all(any(reason in group.kept_because for reason in reasons) for group in found.groups if group.kept_because)
 
 
+def test_arrays_in_bfloat16_count_two_bytes_an_element(tmp_path: Path) -> None:
+    def short() -> keras.Model:
+        sizes = [keras.layers.Dense(n, activation="relu", dtype="bfloat16") for n in (16, 24, 32)]
+        return keras.Sequential([keras.Input((8,), dtype="bfloat16"), *sizes, keras.layers.Dense(2, dtype="bfloat16")])
+
+    found, path = _inspected(short, tmp_path)
+    case = planning.study(planning.read(path))
+    assert planning.figures(case, 0).sparse_bytes <= 2 * found.parameters
+    assert case.units.tally.bytes(case.units.tally.lengths).sum() == 2 * found.parameters
+    _holds(found.floor, path)
+
+
 @pytest.mark.parametrize("name", NORMALIZED)
 def test_heads_and_normalized_axes_have_floors_of_their_own(name: str, tmp_path: Path) -> None:
     found, path = _inspected(NORMALIZED[name], tmp_path)
