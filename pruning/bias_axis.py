@@ -6,7 +6,7 @@ import numpy as np
 
 from pruning.contract.errors import ContradictorySpec
 from pruning.contract.result import Warning
-from pruning.rules.trace import Ids
+from pruning.rules.extents import Ids
 from pruning.units import Units
 
 _WHY = "channels come first, and Keras adds a bias along the last axis where that is as long as there are channels"

@@ -19,7 +19,8 @@ from pruning import steps as leveled
 from pruning import units as unit_finder
 from pruning.blocks import Block, Blocks
 from pruning.graph import Graph, Op
-from pruning.rules.trace import Barrier, shape_of
+from pruning.rules.extents import shape_of
+from pruning.rules.trace import Barrier
 from pruning.steps import Level, Location, Step
 from pruning.units import Units
 
@@ -95,6 +96,7 @@ class _Finder:
         # Whether an op has a kernel or, for a class that no rule knows, holds a matrix.
         self.multiplies = [index in costly or op.name in unknown for index, op in enumerate(graph.ops)]
         self.heads = _heads(graph, self.multiplies)
+        self.indices = units.indices
         self.calls: dict[str, set[int]] = {}
         for index, op in enumerate(graph.ops):
             self.calls.setdefault(op.name, set()).add(index)
@@ -218,6 +220,9 @@ class _Finder:
         kernel = at
         while len(level.steps[at].reads) == 1:
             enters = level.steps[at].reads[0]
+            if enters in self.indices:
+                # Words are no features, though there may be as many of both.
+                return None
             if (region := self._grown(level, at, kernel, enters)) is not None:
                 steps, leaves = region
                 while (step := self._follower(level, enters, leaves)) is not None:

@@ -184,7 +184,7 @@ class _Builder:
         """Where each layer lies."""
         places = []
         for index, (layer, path) in enumerate(zip(entry["config"]["layers"], paths(entry), strict=True)):
-            found = place.layer(layer["config"]["name"], path, index)
+            found = place.layer(nodes.name_of(layer), path, index)
             found = _Place(found.name, found.path if path else "", found.location)
             places.append(found)
             if not nodes.is_model(layer):
@@ -206,7 +206,7 @@ class _Builder:
             if current is None:
                 if shape is None:
                     raise UnreadableFile(f"model {entry['config'].get('name')!r} is not built: it has no input shape")
-                current = first = [self.entrance(tuple(shape), entry["config"]["name"])]
+                current = first = [self.entrance(tuple(shape), nodes.name_of(entry))]
             recorded = (layer.get("build_config") or {}).get("input_shape")
             if len(current) == 1 and self.shapes[current[0]] is None and nodes.is_shape(recorded):
                 self.shapes[current[0]] = tuple(recorded)
@@ -220,7 +220,7 @@ class _Builder:
 
     def functional(self, entry: Config, places: list[_Place], given: list[int] | None) -> tuple[list[int], list[int]]:
         config = entry["config"]
-        index_of = {layer["config"]["name"]: i for i, layer in enumerate(config["layers"])}
+        index_of = {nodes.name_of(layer): i for i, layer in enumerate(config["layers"])}
         calls = [[nodes.histories(call) for call in layer.get("inbound_nodes", ())] for layer in config["layers"]]
         arity, mentioned = nodes.arity(entry, calls)
         done: dict[tuple[str, int], list[int]] = {}
@@ -246,7 +246,7 @@ class _Builder:
                 if any(key[:2] not in done for key, _, _ in sources) or any(i == index for i, _ in left):
                     left.append((index, node))
                     continue
-                name = layer["config"]["name"]
+                name = nodes.name_of(layer)
                 here = (*places[index].location, "inbound_nodes", node)
                 self.mentions += [
                     ((*here, *way, "config", "shape"), done[key[:2]][key[2]])
@@ -255,7 +255,7 @@ class _Builder:
                 ]
                 done[name, node] = self.node(layer, places[index], node, done, arity.get((name, node), 1), mentioned)
             if len(left) == len(waiting):
-                stuck = config["layers"][left[0][0]]["config"]["name"]
+                stuck = nodes.name_of(config["layers"][left[0][0]])
                 raise UnreadableFile(f"layer {stuck!r} is fed by a layer that is not there")
             waiting = left
         outputs = []
@@ -279,7 +279,7 @@ class _Builder:
         args, kwargs = (nodes.resolve(call.get(part, ()), done) for part in ("args", "kwargs"))
         outputs = self.call(layer, where, tuple(args), kwargs, arity, node)
         for position, tensor in enumerate(outputs):
-            recorded = mentioned.get((layer["config"]["name"], node, position))
+            recorded = mentioned.get((nodes.name_of(layer), node, position))
             if recorded is not None and self.shapes[tensor] is None:
                 self.shapes[tensor] = recorded
         return outputs

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pruning.bindings import groups_on
 from pruning.contract.result import LayerReport, MeasureSet, Removed, Warning
-from pruning.rules.trace import left
+from pruning.rules.extents import left
 
 if TYPE_CHECKING:
     from pruning.units import LayerEntry, Units

@@ -6,7 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from pruning.measures import elements
-from pruning.rules.trace import size
+from pruning.rules.extents import size
 
 if TYPE_CHECKING:
     from pruning.graph import Graph

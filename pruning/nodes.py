@@ -44,6 +44,11 @@ def refs(value: Any) -> Iterator[Ref]:
             yield from refs(item)
 
 
+def name_of(entry: Config) -> str:
+    """A layer's name; operations that cannot be given one, such as ExtractPatches, have it beside their config."""
+    return str(entry["config"]["name"] if "name" in entry["config"] else entry["name"])
+
+
 def is_operation(layer: Config) -> bool:
     return str(layer.get("module") or "").startswith("keras.src.ops")
 
@@ -98,7 +103,7 @@ def arity(
         arity[history[:2]] = max(arity.get(history[:2], 1), history[2] + 1)
         if is_shape(shape):
             mentioned[history] = tuple(shape)
-    layers = {layer["config"]["name"]: layer for layer in entry["config"]["layers"]}
+    layers = {name_of(layer): layer for layer in entry["config"]["layers"]}
     for name, node, position in leaves(entry["config"]["output_layers"]):
         call = name, node - first_node(layers[name])
         arity[call] = max(arity.get(call, 1), position + 1)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pruning.graph import Op
 from pruning.nodes import Ref
 from pruning.rules.einsum import letters
-from pruning.rules.trace import Axis, channel_axis
+from pruning.rules.extents import channel_axis
+from pruning.rules.trace import Axis
 from pruning.rules.windows import numbers
 
 Array: TypeAlias = NDArray[Any]

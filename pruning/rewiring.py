@@ -85,17 +85,17 @@ def renamed(before: Config, after: Config) -> dict[str, str | None]:
 
     def walk(old: Config, new: Config, was: str, now: str) -> None:
         places = {
-            entry["config"]["name"]: (entry, path)
+            nodes.name_of(entry): (entry, path)
             for entry, path in zip(new["config"]["layers"], graphs.paths(new), strict=True)
         }
         for entry, path in zip(old["config"]["layers"], graphs.paths(old), strict=True):
             if not path:
                 continue
             here = f"{was}layers/{path}"
-            if entry["config"]["name"] not in places:
+            if nodes.name_of(entry) not in places:
                 moves[here] = None
                 continue
-            other, there = places[entry["config"]["name"]]
+            other, there = places[nodes.name_of(entry)]
             moves[here] = f"{now}layers/{there}"
             if nodes.is_model(entry):
                 walk(entry, other, f"{here}/", f"{moves[here]}/")
@@ -111,7 +111,7 @@ def ordered(entry: Config) -> list[int]:
     outputs meets them; inputs that nothing reads come last, before the others of depth 0 (`map_graph` in Keras).
     """
     layers = entry["config"]["layers"]
-    index_of = {layer["config"]["name"]: index for index, layer in enumerate(layers)}
+    index_of = {nodes.name_of(layer): index for index, layer in enumerate(layers)}
     offset = [nodes.first_node(layer) for layer in layers]
 
     def parents(call: tuple[int, int]) -> list[tuple[int, int]]:
@@ -227,10 +227,10 @@ class _Rewiring:
             stays = [n for n in range(len(calls)) if n not in entry_dead and not (index in whole and entry_dead)]
             if not stays and entry_dead:
                 continue
-            numbers |= {(layer["config"]["name"], old): new for new, old in enumerate(stays)}
+            numbers |= {(nodes.name_of(layer), old): new for new, old in enumerate(stays)}
             layers.append({**layer, "inbound_nodes": [_edited(calls[n], replaced) for n in stays]})
         layers = [{**layer, "inbound_nodes": _renumbered(layer["inbound_nodes"], numbers)} for layer in layers]
-        first = {layer["config"]["name"]: nodes.first_node(layer) for layer in config["layers"]}
+        first = {nodes.name_of(layer): nodes.first_node(layer) for layer in config["layers"]}
         outputs = dict(zip(nodes.leaves(config["output_layers"]), level.model.outputs, strict=True))
 
         def output(leaf: tuple[str, int, int]) -> list[Any]:

@@ -19,7 +19,8 @@ from pruning.contract.plan import GroupPlan, KeepMap, KeptArray, Plan
 from pruning.graph import Graph
 from pruning.hdf5 import Arrays
 from pruning.nodes import Shape
-from pruning.rules.trace import Ids, Structure, left
+from pruning.rules.extents import Ids, left
+from pruning.rules.trace import Structure
 from pruning.units import Units
 
 _NESTED = (dict, list)

@@ -13,15 +13,14 @@ import numpy.typing as npt
 from pruning.contract.errors import VerificationFailed
 from pruning.graph import Graph, Op
 from pruning.rules import rule_of
+from pruning.rules.extents import FIXED, Ids, Value, shape_of
 from pruning.rules.passing import passes_on
 from pruning.rules.trace import (
-    FIXED,
     Axis,
     Barrier,
     Constant,
     Cost,
     Hold,
-    Ids,
     Mix,
     NormalizedAxes,
     Rescale,
@@ -29,8 +28,6 @@ from pruning.rules.trace import (
     Role,
     Structure,
     Trace,
-    Value,
-    shape_of,
 )
 from pruning.tally import Tally
 
@@ -84,7 +81,7 @@ class Units:
     array that is a weight of the model, each once. `scales`: arrays that are the gamma of a normalisation.
     `tensors`: the extents of every tensor of the graph. `vocabularies`: tensors that hold indices -> how many there
     are. `heads`: the ids of a layer's heads. `avoided`: layers and how many units must not be left on their outputs.
-    `bfloat16`: arrays that the file holds so.
+    `bfloat16`: arrays that the file holds so. `indices`: tensors that a table is read at.
     """
 
     count: int
@@ -107,6 +104,7 @@ class Units:
     mixes: tuple[Mix, ...] = ()
     avoided: tuple[tuple[str, int], ...] = ()
     bfloat16: frozenset[str] = frozenset()
+    indices: frozenset[int] = frozenset()
 
     @cached_property
     def tally(self) -> Tally:
@@ -205,6 +203,7 @@ def find(
         mixes=tuple(replace(mix, ids=final(mix.ids)) for mix in trace.mixes.values()),
         avoided=tuple(sorted(trace.avoided)),
         bfloat16=bfloat16,
+        indices=frozenset(trace.indices),
     )
 
 
@@ -254,6 +253,8 @@ def _call(op: Op, graph: Graph, values: list[Value | None], trace: Trace) -> lis
         reason = error.detail if isinstance(error, VerificationFailed) else f"{type(error).__name__}: {error}"
         return _stop(op, known, recorded, trace, "misread", f"its rule cannot read this call: {reason}")
     outputs = result if isinstance(result, list) else [result]
+    for tensor in op.outputs if trace.rows else ():
+        trace.rows.setdefault(tensor, trace.rows_of(op))
     if passes_on(op):
         trace.come_from(op.outputs, op.inputs)
     for value, shape in zip(outputs, recorded, strict=False):

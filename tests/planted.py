@@ -16,7 +16,8 @@ import numpy as np
 from pruning import rules
 from pruning.rules import arithmetic, attention, convolution, embedding, merge, recurrent, reshaping
 from pruning.rules import trace as trace_notes
-from pruning.rules.trace import Trace, Value
+from pruning.rules.extents import Value
+from pruning.rules.trace import Trace
 
 Plant = Callable[[], AbstractContextManager[None]]
 PLANTED: dict[str, Plant] = {}

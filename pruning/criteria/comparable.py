@@ -13,7 +13,7 @@ from pruning.contract.criteria import Comparable
 from pruning.criteria.evidence import Array, Floats
 
 if TYPE_CHECKING:
-    from pruning.rules.trace import Ids
+    from pruning.rules.extents import Ids
     from pruning.units import Axis, Group, Units
 
 Aggregation = Literal["mean", "max", "none"]

@@ -25,8 +25,16 @@ def live_layers(model: Any, config: Mapping[str, Any], location: Location = ()) 
         return found
     found = {}
     operations = {one.name: one for one in (getattr(model, "operations", None) or model.layers)}
-    for index, entry in enumerate(config["config"]["layers"]):
-        if (live := operations.get(entry["config"]["name"])) is not None:
+    entries = config["config"]["layers"]
+    known = {entry["config"].get("name") for entry in entries}
+    # What cannot be given its name has got a new one: there the order tells.
+    renamed = [one for name, one in operations.items() if name not in known]
+    for index, entry in enumerate(entries):
+        live = operations.get(entry["config"].get("name"))
+        if "name" not in entry["config"]:
+            live = next((one for one in renamed if type(one).__name__ == entry["class_name"]), None)
+            renamed = [one for one in renamed if one is not live]
+        if live is not None:
             found |= live_layers(live, entry, (*location, "config", "layers", index))
     return found
 

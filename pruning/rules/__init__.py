@@ -13,7 +13,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from pruning.graph import Op
-from pruning.rules.trace import Trace, Value
+from pruning.rules.extents import Value
+from pruning.rules.trace import Trace
 
 Rule = Callable[[Op, list[Value], Trace], "Value | list[Value]"]
 RULES: dict[tuple[str, str], Rule] = {}

@@ -6,8 +6,9 @@ from typing import Any
 
 from pruning.graph import Op
 from pruning.rules import layer, operation
+from pruning.rules.extents import Value, axes_of, shape_of
 from pruning.rules.merge import broadcast
-from pruning.rules.trace import Trace, Value, axes_of, shape_of
+from pruning.rules.trace import Trace
 
 # fmt: off
 ELEMENTWISE = frozenset([

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pruning.graph import Op
 from pruning.rules import register
+from pruning.rules.extents import Value
 from pruning.rules.merge import broadcast
-from pruning.rules.trace import Trace, Value
+from pruning.rules.trace import Trace
 
 
 @register("src.applications.convnext", "LayerScale")

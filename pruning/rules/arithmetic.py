@@ -9,8 +9,9 @@ import numpy as np
 from pruning.graph import Op
 from pruning.nodes import Ref
 from pruning.rules import operation
+from pruning.rules.extents import Ids, Value, axes_of, replaced
 from pruning.rules.merge import broadcast, strung
-from pruning.rules.trace import Constant, Ids, Trace, Value, axes_of, replaced
+from pruning.rules.trace import Constant, Trace
 
 Location: TypeAlias = tuple[str | int, ...]
 

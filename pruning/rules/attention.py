@@ -16,7 +16,8 @@ from pruning.nodes import Ref
 from pruning.rules import layer, operation
 from pruning.rules.arithmetic import constant, counts
 from pruning.rules.convolution import repeated
-from pruning.rules.trace import Extent, Ids, Role, Trace, Value, size
+from pruning.rules.extents import Extent, Ids, Value, size
+from pruning.rules.trace import Role, Trace
 
 
 @layer("MultiHeadAttention")

@@ -9,7 +9,8 @@ import numpy as np
 from pruning.graph import Op
 from pruning.rules import layer, operation
 from pruning.rules.activation import activate
-from pruning.rules.trace import Extent, Ids, Trace, Value, channel_axis, places, replaced, size
+from pruning.rules.extents import Extent, Ids, Value, channel_axis, places, replaced, size
+from pruning.rules.trace import Trace
 from pruning.rules.windows import add_bias, numbers, slide, spread
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pruning.graph import Op
 from pruning.rules import layer
 from pruning.rules.activation import activate
-from pruning.rules.trace import Trace, Value, places, replaced, size
+from pruning.rules.extents import Value, places, replaced, size
+from pruning.rules.trace import Trace
 
 
 @layer("Dense")

@@ -6,7 +6,8 @@ from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op
 from pruning.rules import layer, operation
 from pruning.rules.activation import activate
-from pruning.rules.trace import Extent, Trace, Value, size
+from pruning.rules.extents import Extent, Value, size
+from pruning.rules.trace import Trace
 
 
 @layer("EinsumDense")

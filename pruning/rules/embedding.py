@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from pruning.graph import Op
 from pruning.rules import layer, register
-from pruning.rules.trace import Trace, Value, places
+from pruning.rules.extents import Value, places
+from pruning.rules.trace import Trace
 
 
 @layer("Embedding")

@@ -13,7 +13,8 @@ from pruning.graph import Op
 from pruning.nodes import Ref
 from pruning.rules import register
 from pruning.rules.activation import activate
-from pruning.rules.trace import Barrier, Extent, Ids, Trace, Value, channel_axis, size
+from pruning.rules.extents import Extent, Ids, Value, channel_axis, size
+from pruning.rules.trace import Barrier, Trace
 from pruning.rules.windows import numbers, spatial
 
 _MODELING, _MODELS = "keras_hub.src.layers.modeling", "keras_hub.src.models"

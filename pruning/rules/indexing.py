@@ -9,8 +9,9 @@ import numpy as np
 from pruning.graph import Op
 from pruning.rules import operation
 from pruning.rules.arithmetic import operands
+from pruning.rules.extents import Extent, Value, axes_of, replaced, size
 from pruning.rules.merge import strung
-from pruning.rules.trace import Extent, Trace, Value, axes_of, replaced, size
+from pruning.rules.trace import Trace
 
 
 @operation("GetItem")

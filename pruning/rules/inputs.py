@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pruning.graph import Op
 from pruning.rules import layer
-from pruning.rules.trace import Trace, Value
+from pruning.rules.extents import Value
+from pruning.rules.trace import Trace
 
 
 @layer("InputLayer")

@@ -8,7 +8,8 @@ import numpy as np
 
 from pruning.graph import Op
 from pruning.rules import layer, operation
-from pruning.rules.trace import FIXED, Extent, Trace, Value, size
+from pruning.rules.extents import FIXED, Extent, Value, size
+from pruning.rules.trace import Trace
 
 
 @layer("Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract")

@@ -7,7 +7,8 @@ import numpy as np
 from pruning.graph import Op
 from pruning.rules import layer, operation
 from pruning.rules.arithmetic import beside, constant
-from pruning.rules.trace import Trace, Value, axes_of, places, size
+from pruning.rules.extents import Value, axes_of, places, size
+from pruning.rules.trace import Trace
 
 
 @layer("BatchNormalization")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pruning.graph import Op
 from pruning.rules import layer, operation
-from pruning.rules.trace import Trace, Value, replaced
+from pruning.rules.extents import Value, replaced
+from pruning.rules.trace import Trace
 from pruning.rules.windows import numbers, slide, spatial, spatial_axes
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pruning.graph import Op
 from pruning.rules import layer
-from pruning.rules.trace import Trace, Value, channel_axis, replaced, size
+from pruning.rules.extents import Value, channel_axis, replaced, size
+from pruning.rules.trace import Trace
 from pruning.rules.windows import spatial
 
 

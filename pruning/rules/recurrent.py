@@ -14,8 +14,9 @@ from pruning.graph import Op, snake_case
 from pruning.nodes import refs
 from pruning.rules import layer, rule_of
 from pruning.rules.activation import activate
+from pruning.rules.extents import Extent, Ids, Value, channel_axis, places, replaced, size
 from pruning.rules.merge import strung
-from pruning.rules.trace import Extent, Ids, Trace, Value, channel_axis, places, replaced, size
+from pruning.rules.trace import Trace
 from pruning.rules.windows import add_bias, numbers, slide, spatial
 
 GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}

@@ -7,6 +7,7 @@ Both sides of a run are rectangular after the removal and in C order: the same e
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 from math import prod
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy as np
 from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op
 from pruning.rules import layer, operation
-from pruning.rules.trace import FIXED, Extent, Ids, Trace, Value, axes_of, channel_axis, replaced, shape_of, size
+from pruning.rules.extents import FIXED, Extent, Ids, Value, axes_of, channel_axis, replaced, shape_of, size
+from pruning.rules.trace import Trace
 from pruning.rules.windows import spatial, spatial_axes
 
 
@@ -58,22 +60,33 @@ def repeat_vector(op: Op, inputs: list[Value], trace: Trace) -> Value:
 
 @operation("Reshape")
 def reshape_operation(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """`newshape` with the batch, which has to stay the first axis."""
+    """`newshape` with the batch; axes at the end that stay as they are pass also where the batch changes (windows)."""
     (value,) = inputs
     given = list(op.config["newshape"])
     first, total = value[0], product(value[1:])
     rest = [None if n in (-1, None) else n for n in given[1:]]
     whole = None not in rest and total == prod(n for n in rest if n is not None)
-    if not given or not ((whole and given[0] in (-1, None)) or (given[0] == first and first is not None)):
-        trace.pin(value, "batch_axis", f"a reshape to {given} may move elements between samples")
-        return tuple(None if n == -1 else n for n in given)
-    if total is not None and None in rest:
-        rest[rest.index(None)] = total // prod(n for n in rest if n is not None)
-    output = reshape(value[1:], rest, trace)
+    if given and ((whole and given[0] in (-1, None)) or (given[0] == first and first is not None)):
+        if total is not None and None in rest:
+            rest[rest.index(None)] = total // prod(n for n in rest if n is not None)
+        return (first, *_renewed(reshape(value[1:], rest, trace), given, trace))
+    kept = _same_at_the_end(value[1:], rest)
+    pinned = value[: len(value) - kept]
+    trace.pin(pinned, "batch_axis", f"a reshape to {given} may move elements between samples")
+    if given and given[0] in (-1, None) and None not in rest and total is not None:
+        rows = trace.rows_of(op) * total // prod(n for n in rest if n is not None)
+        trace.rows[op.outputs[0]] = max(1, rows)
+    plain = tuple(None if n == -1 else n for n in given[: len(given) - kept])
+    return (*plain, *_renewed(value[len(value) - kept :], given, trace))
+
+
+def _renewed(output: Value, given: list[int | None], trace: Trace) -> Value:
+    """The last axes of what is reshaped to `given`, whose numbers are resized where these have units."""
     if any(isinstance(extent, np.ndarray) for extent in output):
-        new = tuple(-1 if n in (-1, None) else e for n, e in zip(given[1:], output, strict=True))
-        trace.resize("newshape", (given[0], *new))
-    return (first, *output)
+        count = len(given) - len(output)
+        new = tuple(-1 if n in (-1, None) else e for n, e in zip(given[count:], output, strict=True))
+        trace.resize("newshape", (*given[:count], *new))
+    return output
 
 
 @operation("Transpose")
@@ -172,14 +185,16 @@ def product(extents: Value) -> int | None:
 
 def _reshape_unknown(extents: Value, target: list[int | None], trace: Trace) -> Value:
     """Where a size is unknown, equal axes at the end are kept; units before them are pinned."""
-    same = 0
-    for n, m in zip(reversed(shape_of(extents)), reversed(target), strict=False):
-        if n is None or n != m:
-            break
-        same += 1
+    same = _same_at_the_end(extents, target)
     head, tail = extents[: len(extents) - same], extents[len(extents) - same :]
     trace.pin(head, "unknown_size", "a reshape of an axis of unknown size")
     return (*target[: len(target) - same], *tail)
+
+
+def _same_at_the_end(extents: Value, target: list[int | None]) -> int:
+    """How many of the last axes have the sizes that they are reshaped to."""
+    pairs = zip(reversed(shape_of(extents)), reversed(target), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] is not None and pair[0] == pair[1], pairs))
 
 
 def _runs(before: tuple[int | None, ...], after: list[int | None]) -> list[tuple[slice, slice]]:

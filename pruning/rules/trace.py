@@ -1,7 +1,6 @@
 """What a rule writes while the graph is traced: which axes are tied, pinned or new, what runs there, what is resized.
 
-A tensor is a tuple of extents, one an axis. An axis without units has its size (None: unknown) and costs nothing to
-carry; an axis with units has an int64 array of unit ids, -1 for a place that belongs to no unit.
+Tensors are tuples of extents (`extents`).
 """
 
 from __future__ import annotations
@@ -10,22 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op
+from pruning.rules.extents import FIXED, Extent, Ids, Value, size
 from pruning.rules.union import unite
 
-Ids: TypeAlias = npt.NDArray[np.int64]
-Extent: TypeAlias = int | Ids | None
-Value: TypeAlias = tuple[Extent, ...]
 Role = Literal["producer", "consumer", "follower", "factor"]
 Structure = Literal["channel", "head"]
 NormalizedAxes = Literal["keep", "prune"]
-FIXED = -1
 
 
 @dataclass(frozen=True)
@@ -146,6 +141,10 @@ class Trace:
         self.scales: set[str] = set()
         self.vocabularies: dict[int, int] = {}
         self.sources: dict[int, set[int]] = {}
+        # Tensors that a table is read at.
+        self.indices: set[int] = set()
+        # Tensor -> rows of its batch for one sample, where that is not one: windows that a reshape put there.
+        self.rows: dict[int, int] = {}
         # Arrays that the file holds a second time under another layer.
         self.aliases: set[str] = set()
         # Parts that slices and splits cut out: each has to keep a unit.
@@ -312,7 +311,7 @@ class Trace:
         `places`: where `weight` is applied (see `places`); `axes`: axes of `weight`; `per_place`: its other elements.
         Unknown sizes count as 1.
         """
-        places = (*self.repeats, *places)
+        places = (self.rows_of(self.op), *self.repeats, *places)
         together = (*places, *axes)
         ids = tuple(extent for extent in together if isinstance(extent, np.ndarray))
         plain = prod(extent or 1 for extent in together if not isinstance(extent, np.ndarray))
@@ -344,8 +343,13 @@ class Trace:
 
     def vocabulary(self, tensor: int, size: int) -> None:
         """This tensor holds indices below `size`; where several tables read it, those of the smallest."""
+        self.indices.add(tensor)
         for source in self.sources.get(tensor, {tensor}):
             self.vocabularies[source] = min(size, self.vocabularies.get(source, size))
+
+    def rows_of(self, op: Op) -> int:
+        """Rows of the batch that enter a call for one sample."""
+        return max((self.rows.get(tensor, 1) for tensor in op.inputs), default=1)
 
     def come_from(self, outputs: Sequence[int], inputs: Sequence[int]) -> None:
         """The numbers in these tensors are some of those in the others, as they are."""
@@ -361,40 +365,3 @@ class Trace:
         """These are the layer's heads, in the order in which a user counts them."""
         if isinstance(ids, np.ndarray):
             self.heads.setdefault(self.op.name, ids)
-
-
-def size(extent: Extent) -> int | None:
-    """How long an axis is."""
-    return len(extent) if isinstance(extent, np.ndarray) else extent
-
-
-def shape_of(value: Value) -> tuple[int | None, ...]:
-    """The sizes of all axes."""
-    return tuple(size(extent) for extent in value)
-
-
-def left(extent: Extent, gone: npt.NDArray[np.bool_]) -> int | None:
-    """How long an axis is without the units whose flag in `gone` (see `Units.gone`) is set."""
-    return int(np.count_nonzero(~gone[extent])) if isinstance(extent, np.ndarray) else extent
-
-
-def places(value: Value, channels: int) -> Value:
-    """All axes of a tensor but the batch and the channels."""
-    return tuple(extent for axis, extent in enumerate(value) if axis not in (0, channels % len(value)))
-
-
-def channel_axis(config: Mapping[str, Any], rank: int) -> int:
-    """Where `data_format` puts the channels of a tensor with `rank` axes."""
-    return 1 if config.get("data_format") == "channels_first" else rank - 1
-
-
-def axes_of(given: Any, rank: int) -> tuple[int, ...]:
-    """`axis` in a config (a number, a list, None for all axes) as axes of a tensor, each once and counted from 0."""
-    axes = range(rank) if given is None else given if isinstance(given, list | tuple) else (given,)
-    return tuple(dict.fromkeys(axis % rank for axis in axes))
-
-
-def replaced(value: Value, axis: int, extent: Extent) -> Value:
-    """The tensor with another extent at `axis`."""
-    axis %= len(value)
-    return (*value[:axis], extent, *value[axis + 1 :])

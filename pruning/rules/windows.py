@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from pruning.graph import Op
-from pruning.rules.trace import Extent, Trace, Value, replaced, size
+from pruning.rules.extents import Extent, Value, replaced, size
+from pruning.rules.trace import Trace
 
 
 def spatial_axes(config: Mapping[str, Any], rank: int) -> range:

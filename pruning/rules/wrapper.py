@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pruning.graph import Op
 from pruning.rules import layer, rule_of
-from pruning.rules.trace import Trace, Value, size
+from pruning.rules.extents import Value, size
+from pruning.rules.trace import Trace
 
 
 @layer("TimeDistributed.enter")

@@ -15,6 +15,8 @@ from pruning.contract.result import LayerReport, MeasureSet, Removed, Warning
 from pruning.contract.spec import Pruning, Spec
 from pruning.criteria import Evidence
 
+_LITTLE = 0.05
+
 
 def score(case: Case, spec: Spec, evidence: Evidence) -> dict[str, Any]:
     return criteria.score_blocks(spec.pruning.criterion, case.units, case.blocks, evidence, spec.seed)
@@ -52,4 +54,12 @@ def layers(case: Case, chosen: Decision, left: Archive) -> list[LayerReport]:
 
 
 def foreseen(case: Case, chosen: Decision, before: MeasureSet, after: MeasureSet) -> list[Warning]:
-    return measures.hardly_moved(before, after)
+    found = measures.hardly_moved(before, after)
+    fell = 1 - after.macs / before.macs if before.macs else 0.0
+    if chosen.blocks and not found and fell < _LITTLE:
+        detail = (
+            f"the {len(chosen.blocks)} of {len(case.blocks.found)} blocks that went hold {fell:.1%} of the MACs: the "
+            "rest lies in blocks that score higher, or in layers that lie in none (`kept_because` of each says why)"
+        )
+        found.append(Warning(code="macs_hardly_moved", detail=detail))
+    return found

@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import keras
 import pytest
+from keras import layers as L
 
 from pruning import steps
 from pruning.block_selection import select
@@ -122,6 +124,13 @@ def test_one_tensor_leaves_and_both_have_one_shape(name: str) -> None:
             [len(e) if hasattr(e, "__len__") else e for e in units.tensors[t]] for t in (block.enters, block.leaves)
         ]
         assert sizes[0] == sizes[1]
+
+
+def test_words_are_no_features_though_there_may_be_as_many() -> None:
+    words = keras.Input((10,), dtype="int32")
+    x = L.Conv1D(10, 3)(L.Embedding(30, 8)(words))
+    model = keras.Model(words, L.Dense(2)(L.GlobalMaxPooling1D()(x)))
+    assert study(equivalence.archived(model)).blocks.found == ()
 
 
 def test_blocks_never_overlap_in_part() -> None:

@@ -11,7 +11,7 @@ from keras import layers as L
 from pruning import graph as graphs
 from pruning import planning
 from pruning.contract.errors import UnreadableFile
-from pruning.rules.trace import shape_of
+from pruning.rules.extents import shape_of
 from tests import equivalence
 from tests import graphs as zoo
 

@@ -12,7 +12,8 @@ from keras import layers as L
 from pruning import rules
 from pruning import units as unit_finder
 from pruning.graph import Op
-from pruning.rules.trace import Trace, Value
+from pruning.rules.extents import Value
+from pruning.rules.trace import Trace
 from pruning.units import Group, Units
 from tests import equivalence
 from tests import graphs as zoo
@@ -173,6 +174,22 @@ def test_units_pass_a_softmax_over_another_axis_that_has_a_mask() -> None:
     units = _of(keras.Model([inputs, mask], L.Dense(2)(L.Reshape((5, 6))(mixed))))
     # What the reshape merges stays: the two dimensions of a head and the heads.
     assert {barrier.code for barrier in units.barriers} == {"two_unit_axes", "model_output"}
+
+
+def test_windows_in_the_batch_keep_their_channels_and_count_for_one_sample() -> None:
+    inputs = keras.Input((4, 4, 3))
+    x = L.Conv2D(6, 1, name="stem")(inputs)
+    y = keras.ops.transpose(keras.ops.reshape(x, (-1, 2, 2, 2, 2, 6)), (0, 1, 3, 2, 4, 5))
+    y = L.Dense(6, name="inside")(L.MultiHeadAttention(2, 3, name="windows")(*[keras.ops.reshape(y, (-1, 4, 6))] * 2))
+    y = keras.ops.transpose(keras.ops.reshape(y, (-1, 2, 2, 2, 2, 6)), (0, 1, 3, 2, 4, 5))
+    y = L.Dense(5, name="after")(keras.ops.reshape(y, (-1, 4, 4, 6)))
+    units = _of(keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling2D()(y))))
+    assert {barrier.code for barrier in units.barriers} == {"model_output"}
+    assert "windows" in _group(units, "stem").producers
+    macs = _macs(units)
+    assert (macs["inside"], macs["after"]) == (16 * 6 * 6, 16 * 6 * 5)
+    assert macs["windows"] == 4 * 16 * 6 * 6 + 2 * 4 * 4 * 4 * 6
+    assert {cost.per_element for cost in units.costs if cost.layer == "inside"} == {16}
 
 
 def test_a_concatenation_strings_units_in_order() -> None:

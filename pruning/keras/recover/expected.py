@@ -20,7 +20,7 @@ from pruning.chains import Arrays, factor, is_norm, statistics
 from pruning.graph import Op
 from pruning.keras.calls import live_layers
 from pruning.rules.activation import ELEMENTWISE
-from pruning.rules.trace import shape_of
+from pruning.rules.extents import shape_of
 
 Floats: TypeAlias = NDArray[np.float64]
 Known: TypeAlias = tuple[Floats, Floats]

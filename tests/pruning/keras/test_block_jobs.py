@@ -206,6 +206,19 @@ def test_blocks_go_where_tensorflow_computes_channels_first_by_xla_alone(bench: 
     assert result.verification.delivered.relative_difference <= 1e-4
 
 
+def test_blocks_that_compute_next_to_nothing_are_said_to(bench: Bench) -> None:
+    inputs = keras.Input((8, 8, 2), name="image")
+    x = L.Conv2D(6, 3, padding="same", activation="relu")(inputs)
+    gate = L.Dense(6, activation="sigmoid")(L.GlobalAveragePooling2D(keepdims=True)(x))
+    model = keras.Model(inputs, L.Dense(3)(L.Flatten()(L.Conv2D(5, 3)(L.Multiply(name="gate")([x, gate])))))
+    pipeline.normalize(model, bench.folder / "model.keras")
+    rules = {"layers": {"gate": {"remove": True}}}
+    result = bench.prune({**LAYER, "target": {"type": "manual"}, **rules}, data=False, dry_run=True)
+    (warning,) = result.warnings
+    assert warning.code == "macs_hardly_moved"
+    assert warning.detail.startswith("the 1 of 1 blocks that went hold 0.2% of the MACs: the rest lies in")
+
+
 def test_inspection_lists_blocks_and_the_floor(tmp_path: Path) -> None:
     deep().save(tmp_path / "deep.keras")
     request = InspectRequest(upload=str(tmp_path / "deep.keras"), format="keras", out=str(tmp_path))

@@ -39,3 +39,15 @@ def test_layers_that_augment_are_still(run: Callable[..., Any]) -> None:
     (expected,) = live.call(model, inputs)
     found = run(model, archive, graph, inputs)[graph.outputs[0]]
     np.testing.assert_allclose(np.asarray(found), expected, atol=1e-6)
+
+
+def test_operations_that_cannot_be_given_a_name_are_found() -> None:
+    x = entering = keras.Input((8, 8, 3))
+    for size in (4, 2):
+        x = keras.ops.image.extract_patches(keras.layers.Dense(2)(x), size)
+    archive = equivalence.archived(keras.Model(entering, keras.layers.Flatten()(x)))
+    layers = archive.config["config"]["layers"]
+    assert ["name" in layer["config"] for layer in layers].count(False) == 2
+    found = bypass.live_layers(live.build(archive.config, archive.arrays), archive.config)
+    sizes = [found["config", "layers", index].size for index, layer in enumerate(layers) if "size" in layer["config"]]
+    assert sizes == [layer["config"]["size"] for layer in layers if "size" in layer["config"]] == [[4, 4], [2, 2]]

@@ -187,3 +187,15 @@ def convolution_by_operations() -> keras.Model:
     x = ops.depthwise_conv(x, blur, padding="same")
     x = ops.image.resize(x, (4, 4))
     return keras.Model(inputs, L.Dense(2)(L.Flatten()(L.Conv2D(5, 1, activation="relu")(x))))
+
+
+@architecture(quick=True)
+def patches_and_windows() -> keras.Model:
+    inputs = keras.Input((16, 16, 3))
+    x = L.Dense(12, activation="relu")(ops.image.extract_patches(inputs, 4))
+    y = ops.transpose(ops.reshape(x, (-1, 2, 2, 2, 2, 12)), (0, 1, 3, 2, 4, 5))
+    y = L.MultiHeadAttention(2, 4)(ops.reshape(y, (-1, 4, 12)), ops.reshape(y, (-1, 4, 12)))
+    y = ops.transpose(ops.reshape(y, (-1, 2, 2, 2, 2, 12)), (0, 1, 3, 2, 4, 5))
+    x = L.Add()([x, ops.reshape(y, (-1, 4, 4, 12))])
+    x = L.Add()([x, L.Dense(12)(L.Dense(18, activation="relu")(x))])
+    return keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x)))
