@@ -18,7 +18,8 @@ from pruning.keras import hub, private
 from pruning.keras.private import variables
 
 Arrays = Mapping[str, NDArray[Any]]
-_SINGLE = {"MaxPooling3D"}  # TensorFlow's CPU kernels have no float64 for these
+# TensorFlow's CPU kernels have no float64 for these.
+_SINGLE = {"MaxPooling3D", "AveragePooling3D", "AdaptiveMaxPooling3D", "AdaptiveAveragePooling3D"}
 # These compute a part of what they do in float32, whatever their dtype is.
 _PARTLY_SINGLE = {"LlamaLayerNorm", "LlamaTransformerDecoder", "MistralLayerNormalization", "MistralTransformerDecoder"}
 _FLOATS = {"float16", "float32", "bfloat16", "mixed_float16", "mixed_bfloat16"}

@@ -19,7 +19,7 @@ from pruning import surgery
 from pruning.contract.errors import ContradictorySpec, VerificationFailed
 from pruning.graph import Op
 from pruning.rules.trace import NormalizedAxes
-from tests import equivalence, graphs, planted, random_graphs, random_sequences
+from tests import equivalence, graphs, planted, random_graphs, random_sequences, random_videos
 from tests.thinned import thinned
 
 TOLERANCE = 1e-9
@@ -36,7 +36,7 @@ def test_pruned_equals_masked(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
-@pytest.mark.parametrize("kind", [random_graphs, random_sequences])
+@pytest.mark.parametrize("kind", [random_graphs, random_sequences, random_videos])
 @settings(
     max_examples=6,
     deadline=None,
@@ -53,7 +53,7 @@ def test_random_graphs(kind: Any, data: st.DataObject) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(60 + 20 * EXAMPLES)
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
-@pytest.mark.parametrize("kind", [random_graphs, random_sequences])
+@pytest.mark.parametrize("kind", [random_graphs, random_sequences, random_videos])
 @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_many_random_graphs(kind: Any, data: st.DataObject) -> None:

@@ -197,10 +197,18 @@ def test_a_probe_without_power_is_followed_by_one_that_has_it(case: Case) -> Non
 @pytest.mark.parametrize(
     "layers",
     [
-        [keras.layers.Conv3D(4, 3, padding="same"), keras.layers.MaxPooling3D(2), keras.layers.Conv3D(3, 2)],
+        *(
+            [keras.layers.Conv3D(4, 3, padding="same"), pool, keras.layers.Conv3D(3, 2)]
+            for pool in (
+                keras.layers.MaxPooling3D(2),
+                keras.layers.AveragePooling3D(2),
+                keras.layers.AdaptiveMaxPooling3D(4),
+                keras.layers.AdaptiveAveragePooling3D(4),
+            )
+        ),
         [keras.layers.Conv3D(4, 3, activation="exponential"), keras.layers.Conv3D(3, 2)],
     ],
-    ids=["no float64 kernel", "overflows at 255"],
+    ids=["maxima", "averages", "adaptive maxima", "adaptive averages", "overflows at 255"],
 )
 def test_models_at_the_edge_of_what_tensorflow_computes_are_proven(layers: list[Any], tmp_path: Path) -> None:
     case = small.case(keras.Sequential([keras.Input((8, 8, 8, 1)), *layers, keras.layers.Flatten()]), tmp_path)
