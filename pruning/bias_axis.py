@@ -1,4 +1,4 @@
-"""Widths that a layer with channels first must not have: there Keras adds its bias along the last axis."""
+"""Widths that a layer must not be left with: there Keras adds its bias along another axis (`rules.bias`)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,24 @@ from pruning.contract.result import Warning
 from pruning.rules.extents import Ids
 from pruning.units import Units
 
-_WHY = "channels come first, and Keras adds a bias along the last axis where that is as long as there are channels"
+
+def spared(units: Units, removed: Ids) -> Ids:
+    """`removed` without the units whose loss would leave a layer with such a width."""
+    while True:
+        gone = units.gone(removed)
+        met = [one for one in units.avoided if gone[one.ids].any() and np.count_nonzero(~gone[one.ids]) == one.count]
+        if not met:
+            return removed
+        removed = np.setdiff1d(removed, met[0].ids[gone[met[0].ids]][:1])
 
 
 def refuse(units: Units, removed: Ids) -> None:
     """Raises `ContradictorySpec` where rules of `layers` or a plan leave a layer with such a width."""
     gone = units.gone(removed)
-    for layer, avoided in units.avoided:
-        if np.count_nonzero(~gone[units.widths[layer]]) == avoided:
-            raise ContradictorySpec(f"{layer!r} would have {avoided} channels: {_WHY}. Keep one unit more or less")
+    for one in units.avoided:
+        if np.count_nonzero(~gone[one.ids]) == one.count:
+            detail = f"{one.layer!r} would have {one.count} {one.what}: {one.why}. Keep one unit more or less"
+            raise ContradictorySpec(detail)
 
 
 def kept(units: Units, removed: Ids) -> list[Warning]:
@@ -25,15 +34,15 @@ def kept(units: Units, removed: Ids) -> list[Warning]:
     gone = units.gone(removed)
     free = np.append([group.barrier is None for group in units.groups], False)
     found = []
-    for layer, avoided in units.avoided:
-        left = (ids := units.widths[layer])[~gone[ids]]
+    for one in units.avoided:
+        left = one.ids[~gone[one.ids]]
         left_free = left[free[units.owners[left]]]
         # A unit may hold several channels of a layer.
         widest = int(np.unique(left_free, return_counts=True)[1].max(initial=0))
-        if avoided < len(left) <= avoided + widest:
+        if one.count < len(left) <= one.count + widest:
             detail = (
-                f"{layer!r} has {len(left)} channels and must not have {avoided}: {_WHY}. So a unit may have stayed "
-                "that scores no higher than those that went"
+                f"{one.layer!r} has {len(left)} {one.what} and must not have {one.count}: {one.why}. So a unit may "
+                "have stayed that scores no higher than those that went"
             )
             found.append(Warning(code="bias_axis", detail=detail))
     return found

@@ -156,13 +156,12 @@ class Channels(Competition):
             "size_bytes": self._tally.bytes,
         }
         self._shared = _shared_widths(units, groups, self._tally)
-        self._avoided = [(self._tally.widths[layer], n) for layer, n in units.avoided if layer in self._tally.widths]
         self._width_limits = Limits.of(self._tally.lengths[self._shared], pruning.constraints)
 
     def allowed(self, wanted: Counts) -> Counts:
         """The state nearest below `wanted` that holds the constraints of every group and of every layer's width."""
         counts = self.limits.allowed(wanted)
-        while (len(self._shared) or self._avoided) and (width := self._exceeded(counts)) is not None:
+        while (len(self._shared) or self._tally.avoided) and (width := self._exceeded(counts)) is not None:
             on_width = self._ranked.buckets[self._ranked.columns == width]
             counts[on_width[np.argmax(self.order.last(counts)[on_width])]] -= 1
             counts = self.limits.allowed(counts)
@@ -172,7 +171,7 @@ class Channels(Competition):
         """A width on which something has to be put back, and can be: the constraints do not hold, or it is avoided."""
         kept = self._kept(counts)
         lost = (self._tally.lengths - kept)[self._shared]
-        avoided = [column for column, n in self._avoided if kept[column] == n]
+        avoided = [column for column, n in self._tally.avoided if kept[column] == n]
         for column in [*self._shared[self._width_limits.allowed(lost) != lost], *avoided]:
             if counts[self._ranked.buckets[self._ranked.columns == column]].any():
                 return int(column)

@@ -48,6 +48,7 @@ class Tally:
         self._macs = [(cost.multiplier, [self.column(ids) for ids in cost.axes]) for cost in units.costs]
         self._elements = self._element_rows(units)
         self.widths = {layer: self.column(ids) for layer, ids in units.widths.items()}
+        self.avoided = [(self.column(one.ids), one.count) for one in units.avoided]
         self._flat = np.concatenate([np.empty(0, dtype=np.int64), *self.arrays])
         self.lengths = np.array([len(ids) for ids in self.arrays], dtype=np.int64)
         self._column_of_entry = np.repeat(np.arange(len(self.arrays)), self.lengths)

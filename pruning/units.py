@@ -16,6 +16,7 @@ from pruning.rules import rule_of
 from pruning.rules.extents import FIXED, Ids, Value, shape_of
 from pruning.rules.passing import passes_on
 from pruning.rules.trace import (
+    Avoided,
     Axis,
     Barrier,
     Constant,
@@ -80,7 +81,7 @@ class Units:
     `widths`: the ids on a layer's output axis: a user's index 7 is `widths[layer][7]`. `sizes`: the full shape of every
     array that is a weight of the model, each once. `scales`: arrays that are the gamma of a normalisation.
     `tensors`: the extents of every tensor of the graph. `vocabularies`: tensors that hold indices -> how many there
-    are. `heads`: the ids of a layer's heads. `avoided`: layers and how many units must not be left on their outputs.
+    are. `heads`: the ids of a layer's heads. `avoided`: axes of layers and how many units must not be left on them.
     `bfloat16`: arrays that the file holds so. `indices`: tensors that a table is read at.
     """
 
@@ -102,7 +103,7 @@ class Units:
     rescales: tuple[Rescale, ...] = ()
     holds: tuple[Hold, ...] = ()
     mixes: tuple[Mix, ...] = ()
-    avoided: tuple[tuple[str, int], ...] = ()
+    avoided: tuple[Avoided, ...] = ()
     bfloat16: frozenset[str] = frozenset()
     indices: frozenset[int] = frozenset()
 
@@ -201,7 +202,7 @@ def find(
         rescales=tuple(replace(rescale, ids=final(rescale.ids)) for rescale in trace.rescales.values()),
         holds=tuple(replace(hold, ids=final(hold.ids)) for hold in trace.holds),
         mixes=tuple(replace(mix, ids=final(mix.ids)) for mix in trace.mixes.values()),
-        avoided=tuple(sorted(trace.avoided)),
+        avoided=tuple(replace(one, ids=final(one.ids)) for one in trace.avoided.values()),
         bfloat16=bfloat16,
         indices=frozenset(trace.indices),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pruning import archive as archives
-from pruning import block_selection, measures, rewiring, surgery
+from pruning import bias_axis, block_selection, measures, rewiring, surgery
 from pruning import units as unit_finder
 from pruning.blocks import Block
 from pruning.case import Case
@@ -69,10 +69,13 @@ def inspection(case: Case, inputs: list[Port], outputs: list[Port], warnings: li
 
 
 def floor(case: Case, structure: Structure) -> dict[str, float]:
-    """The least that channels or heads reach without constraints: one unit left in each prunable group."""
+    """The least that channels or heads reach without constraints: one unit left in each prunable group.
+
+    Two where a bias asks for it (`bias_axis`).
+    """
     units = unit_finder.only(case.units, structure)
     gone = [group.units[1:] for group in units.groups if group.barrier is None]
-    removed = np.concatenate(gone) if gone else measures.NONE
+    removed = bias_axis.spared(units, np.concatenate(gone) if gone else measures.NONE)
     left = surgery.sketch(case.archive, case.graph, units, removed) if len(removed) else case.archive
     return {
         "macs": float(sum(measures.macs(units, removed).values())),

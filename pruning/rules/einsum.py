@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op
+from pruning.rules import bias as biases
 from pruning.rules import layer, operation
 from pruning.rules.activation import activate
 from pruning.rules.extents import Extent, Value, size
@@ -34,6 +35,7 @@ def einsum_dense(op: Op, inputs: list[Value], trace: Trace) -> Value:
         shape = [letter for letter in leaving if letter in op.config["bias_axes"]]
         for axis, letter in enumerate(shape, len(trace.shape(bias)) - len(shape)):
             trace.bind(bias, axis, known[letter], "follower")
+        biases.of_several(output, [leaving.index(letter) for letter in shape], "units of the last axis", trace)
     given = op.config["output_shape"]
     changing = tuple(old and known[letter] for letter, old in zip(leaving[1:], listed, strict=True))
     trace.resize("output_shape", changing[-len(given) :] if isinstance(given, list | tuple) else changing[-1])

@@ -12,12 +12,13 @@ import numpy as np
 from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op, snake_case
 from pruning.nodes import refs
+from pruning.rules import bias as biases
 from pruning.rules import layer, rule_of
 from pruning.rules.activation import activate
 from pruning.rules.extents import Extent, Ids, Value, channel_axis, places, replaced, size
 from pruning.rules.merge import strung
 from pruning.rules.trace import Trace
-from pruning.rules.windows import add_bias, numbers, slide, spatial
+from pruning.rules.windows import numbers, slide, spatial
 
 GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
 STATES = {"SimpleRNN": 1, "GRU": 1, "LSTM": 2}
@@ -171,7 +172,7 @@ def conv_lstm(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
     trace.resize("filters", filters)
     trace.width(filters)
     output = replaced(slide(op, "kernel_size", frame, trace), channels, filters)
-    add_bias(op, output, channels, trace)
+    biases.of_channels(op, output, channels, trace)
     spaces = (spatial(value[1], trace), *places(output, channels))
     trace.cost(spaces, (frame[channels], across), kernel, prod(window))
     trace.cost(spaces, (filters, across), inner, prod(window))

@@ -111,6 +111,17 @@ class Constant:
     ids: Ids
 
 
+@dataclass(frozen=True, eq=False)
+class Avoided:
+    """An axis of a layer and the number of units that it must not be left with; `what` they are, and `why`."""
+
+    layer: str
+    ids: Ids
+    count: int
+    what: str
+    why: str
+
+
 class Trace:
     """The notes of all rules on one graph. Methods speak of the op that is being traced, `op`, the graph's `at`-th."""
 
@@ -151,8 +162,7 @@ class Trace:
         self.parts: list[Ids] = []
         # Time axes of the TimeDistributed layers around the op.
         self.repeats: list[Extent] = []
-        # (layer, number): the layer's output must not be left with so many units.
-        self.avoided: set[tuple[str, int]] = set()
+        self.avoided: dict[tuple[str, bytes, int], Avoided] = {}
 
     # --- ids ---------------------------------------------------------------------------------------------------
 
@@ -360,6 +370,10 @@ class Trace:
         """These are the units on the layer's output axis, in the order in which a user counts them."""
         if isinstance(ids, np.ndarray):
             self.widths.setdefault(self.op.name, ids)
+
+    def avoid(self, ids: Ids, count: int, what: str, why: str) -> None:
+        """Of these units of the layer not `count` may be left; `what` they are and `why`, for people."""
+        self.avoided.setdefault((self.op.name, ids.tobytes(), count), Avoided(self.op.name, ids, count, what, why))
 
     def head(self, ids: Extent) -> None:
         """These are the layer's heads, in the order in which a user counts them."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from pruning.graph import Op
 from pruning.rules.extents import Extent, Value, replaced, size
 from pruning.rules.trace import Trace
@@ -66,17 +64,3 @@ def _grown(n: int, window: int, stride: int, extra: int | None, padding: str) ->
         return n * stride if padding == "same" else n * stride + max(window - stride, 0)
     base = (n - 1) * stride + window + extra
     return base - 2 * (window // 2) if padding == "same" else base
-
-
-def add_bias(op: Op, output: Value, channels: int, trace: Trace) -> None:
-    """The bias of a convolution, which Keras adds along the last axis wherever that is as long as there are channels.
-
-    With channels first a layer that came so keeps its channels, others are not left with so many.
-    """
-    last, extent = size(output[-1]), output[channels]
-    if not op.config["use_bias"] or channels == len(output) - 1 or last in (None, 1):
-        return
-    if size(extent) == last:
-        trace.pin(extent, "bias_axis", "Keras adds the bias along the last axis, which is as long as the channels")
-    elif isinstance(extent, np.ndarray):
-        trace.avoided.add((op.name, last or 0))

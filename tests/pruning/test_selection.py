@@ -14,6 +14,7 @@ from pruning import criteria
 from pruning.contract.criteria import L2
 from pruning.contract.errors import ContradictorySpec, InfeasibleTarget, NothingToPrune
 from pruning.contract.spec import Pruning
+from pruning.rules.trace import Avoided
 from pruning.selection import Infeasible, kept_because, select
 from tests.pruning.hand import Network, chain, counted, removed_of
 
@@ -56,7 +57,8 @@ def test_a_layer_ratio_takes_a_share_of_each_group():
 
 @pytest.mark.parametrize(("share", "left"), [(0.2, 5), (0.4, 5), (0.5, 3)])
 def test_a_width_that_is_to_be_avoided_keeps_one_more(share, left):
-    units = replace(chain(4, 6).units(), avoided=(("conv1", 4),))
+    units = chain(4, 6).units()
+    units = replace(units, avoided=(Avoided("conv1", units.widths["conv1"], 4, "channels", "of the bias"),))
     plan = select(units, SCORES, spec(ratio(share), scope="layer"))
     assert len({group.id: group.keep for group in plan.groups}["conv1"]) == left
 
