@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from app import zips
-from pruning.contract.dataset import Array, DatasetDescription, describe
+from pruning.contract.dataset import TEXT, Array, DatasetDescription, describe
 from pruning.contract.errors import DatasetMismatch, UnreadableFile, UnsafeFile, UnsupportedFormat
 
 MAX_HEADER_BYTES = 10_000
 _NPY = b"\x93NUMPY"
 _KINDS = {"f": "float", "i": "int", "u": "uint", "c": "complex", "b": "bool"}
+_TEXTS = {"U": 4, "S": 1}  # bytes of one sign
 _DESCRIPTION = re.compile(r"[<>|=]?(?P<kind>[a-zA-Z])(?P<size>\d{0,6})(?:\[\w{1,20}\])?")
 _SIZE_OF_LENGTH = {1: "<H", 2: "<I", 3: "<I"}
 
@@ -91,10 +92,12 @@ def _dtype(name: str, description: Any) -> tuple[str, int]:
     if (found := _DESCRIPTION.fullmatch(description)) is None:
         raise UnreadableFile(f"array {name!r} has the dtype {description[:80]!r}")
     if found["kind"] == "O":
-        raise UnsafeFile(f"array {name!r} holds Python objects: only arrays of numbers are read")
+        raise UnsafeFile(f"array {name!r} holds Python objects: only arrays of numbers and texts are read")
     size = int(found["size"] or 0)
+    if found["kind"] in _TEXTS:
+        return TEXT, size * _TEXTS[found["kind"]]
     kind = _KINDS.get(found["kind"])
     if kind is None:
-        # Text, dates and raw bytes are described by name, and refused for it.
-        return description, size * (4 if found["kind"] == "U" else 1)
+        # Dates and raw bytes are described by name, and refused for it.
+        return description, size
     return (kind if kind == "bool" else f"{kind}{8 * size}"), size

@@ -9,6 +9,8 @@ from pruning.contract.base import Record
 from pruning.contract.errors import DatasetMismatch
 
 Split = Literal["train", "validation", "test"]
+# The dtype of texts, whatever their length: Keras' word for it.
+TEXT = "string"
 SPLITS: tuple[Split, ...] = get_args(Split)
 _NAME = re.compile(r"^(?P<role>[xy])(?:_(?P<split>train|validation|test))?(?:__(?P<port>[^\x00-\x1f\\]+))?$")
 
@@ -48,7 +50,7 @@ def describe(arrays: list[Array]) -> DatasetDescription:
 
     Raises `DatasetMismatch`, naming the array, for unknown names, no inputs, lengths that differ within a split, labels
     in one split and not in another, different inputs in different splits, samples of another rank in another split,
-    dtypes that are not numbers.
+    dtypes that are neither numbers nor, of inputs, texts.
     """
     alike: dict[tuple[str, str | None], Array] = {}
     counts: dict[Split | None, dict[str, int]] = {}
@@ -60,11 +62,13 @@ def describe(arrays: list[Array]) -> DatasetDescription:
                 f"array {array.name!r} is not x, y, x_train, y_train, x_validation, y_validation, x_test or y_test "
                 "(several inputs or outputs: x_train__NAME, y_train__NAME)"
             )
-        if not re.match(r"^(bool|u?int\d+|b?float\d+)", array.dtype):
-            raise DatasetMismatch(f"array {array.name!r} has dtype {array.dtype}: numbers are needed")
+        role, split, port = parsed
+        if array.dtype == TEXT and role == "y":
+            raise DatasetMismatch(f"array {array.name!r} holds texts: labels are numbers")
+        if array.dtype != TEXT and not re.match(r"^(bool|u?int\d+|b?float\d+)", array.dtype):
+            raise DatasetMismatch(f"array {array.name!r} has dtype {array.dtype}: numbers or texts are needed")
         if not array.shape or array.shape[0] == 0:
             raise DatasetMismatch(f"array {array.name!r} has shape {tuple(array.shape)}: the first axis counts samples")
-        role, split, port = parsed
         other = alike.setdefault((role, port), array)
         if _rank(other) != _rank(array):
             raise DatasetMismatch(

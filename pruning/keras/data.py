@@ -13,12 +13,14 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.contract.dataset import SPLITS, Array, DatasetDescription, Split, describe
+from pruning.contract.dataset import SPLITS, TEXT, Array, DatasetDescription, Split, describe
 from pruning.contract.errors import DatasetMismatch, UnreadableFile
 
 Arrays = Mapping[str, NDArray[Any]]
 Kind = Literal["sparse", "dense"]
 _CHUNK_BYTES = 64 * 2**20
+_TEXTS = "US"
+_LAST_SIGN = 0x10FFFF
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Samples:
 
     def batch(self, indices: slice | NDArray[np.int64]) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         """Inputs, cast to what the model takes, and labels of some samples."""
-        inputs = [np.asarray(array[indices], dtype) for array, dtype in zip(self.inputs, self.dtypes, strict=True)]
+        inputs = [cast(array[indices], dtype) for array, dtype in zip(self.inputs, self.dtypes, strict=True)]
         return inputs, [labels.values[indices] for labels in self.labels]
 
     def batches(self, size: int) -> Iterator[tuple[list[NDArray[Any]], list[NDArray[Any]]]]:
@@ -133,6 +135,11 @@ class Dataset:
         return np.zeros(count, np.int64)
 
 
+def cast(array: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """The array in the dtype of a model's input; texts stay as they are."""
+    return array if dtype == TEXT else np.asarray(array, dtype)
+
+
 def require(description: DatasetDescription, split: Split) -> None:
     """Raises `DatasetMismatch` where the data have not this split."""
     if not description.splits.get(split, 0):
@@ -176,7 +183,12 @@ def check_input(name: str, array: NDArray[Any], port: Port) -> None:
         raise DatasetMismatch(
             f"array {name!r} has samples of shape {array.shape[1:]}, the model's input {port.name!r} takes {port.shape}"
         )
+    if (array.dtype.kind in _TEXTS) != (port.dtype == TEXT):
+        raise DatasetMismatch(
+            f"array {name!r} holds {_name(array.dtype)}, the model's input {port.name!r} takes {port.dtype}"
+        )
     check_finite(name, array)
+    check_texts(name, array)
     if port.dtype.startswith(("int", "uint")) and np.issubdtype(array.dtype, np.floating):
         bad = np.argwhere(array != np.floor(array))
         if len(bad):
@@ -225,6 +237,20 @@ def check_finite(name: str, array: NDArray[Any]) -> None:
         if len(bad):
             at = (int(bad[0][0]) + start, *map(int, bad[0][1:]))
             raise DatasetMismatch(f"array {name!r} holds {array[at]} at index {_at(at)}: the data must be finite")
+
+
+def check_texts(name: str, array: NDArray[Any]) -> None:
+    """Raises `DatasetMismatch`, naming array and index, for texts that are no Unicode. Reads the array in pieces."""
+    if array.dtype.kind != "U" or not array.dtype.itemsize:
+        return
+    rows = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
+    for start in range(0, len(array), rows):
+        part = np.ascontiguousarray(array[start : start + rows])
+        signs = part.view(np.uint32).reshape(*part.shape, -1)
+        bad = np.argwhere((signs > _LAST_SIGN) | ((signs >= 0xD800) & (signs < 0xE000)))
+        if len(bad):
+            at = (int(bad[0][0]) + start, *map(int, bad[0][1:-1]))
+            raise DatasetMismatch(f"array {name!r} holds a text at index {_at(at)} that is no Unicode")
 
 
 def split_rows(strata: NDArray[Any], seed: int = 0) -> dict[Split, NDArray[np.int64]]:
@@ -280,8 +306,8 @@ def _array(name: str, value: NDArray[Any]) -> Array:
 
 
 def _name(dtype: np.dtype[Any]) -> str:
-    """The dtype's name, whatever the order of its bytes."""
-    return str(dtype.newbyteorder("="))
+    """The dtype's name, whatever the order of its bytes or the length of its texts."""
+    return TEXT if dtype.kind in _TEXTS else str(dtype.newbyteorder("="))
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:
@@ -299,6 +325,6 @@ def _headers(path: Path) -> list[Array]:
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 shape, _, dtype = read(member)
             if dtype.hasobject:
-                raise DatasetMismatch(f"array {info.filename!r} holds Python objects: numbers are needed")
+                raise DatasetMismatch(f"array {info.filename!r} holds Python objects: numbers or texts are needed")
             found.append(Array(name=info.filename.removesuffix(".npy"), shape=list(shape), dtype=_name(dtype)))
     return found

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.keras import hub, private
+from pruning.keras import data, hub, private
 
 Array: TypeAlias = NDArray[Any]
 Probe: TypeAlias = list[Array]
@@ -28,7 +28,7 @@ def probes(
     """
     if inputs is not None:
         dtypes = [str(tensor.dtype) for tensor in model.inputs]
-        return [[np.asarray(array[:count], dtype) for array, dtype in zip(inputs, dtypes, strict=True)]]
+        return [[data.cast(array[:count], dtype) for array, dtype in zip(inputs, dtypes, strict=True)]]
     ranges = (1.0,) if all(vocabularies) else (1.0, 255.0)
     elements = sum(prod(_FREE if size is None else size for size in tensor.shape[1:]) for tensor in model.inputs)
     few = min(count, _MOST, max(_LEAST, _ELEMENTS // max(1, elements)))

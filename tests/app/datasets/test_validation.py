@@ -30,6 +30,12 @@ def test_names_shapes_and_dtypes_are_those_of_numpy(dtype: str, shape: tuple[int
     assert described.dtype == np.dtype(dtype).name
 
 
+@pytest.mark.parametrize("values", [["a", "ein Film"], [["a"], ["bé"]], [b"a", b"bc"]])
+def test_texts(values: list[Any], tmp_path: Path) -> None:
+    described = check(npz(x=np.array(values), y=np.arange(2)), tmp_path).arrays[0]
+    assert (described.shape, described.dtype) == (list(np.array(values).shape), "string")
+
+
 def test_fortran_order_and_compression(tmp_path: Path) -> None:
     content = npz(compressed=True, x=np.asfortranarray(np.ones((4, 3))), y=np.arange(4))
     assert check(content, tmp_path).splits == {"train": 4, "validation": 0, "test": 0}
@@ -69,8 +75,9 @@ REFUSED: dict[str, tuple[bytes, type[SecateurError]]] = {
     "objects": (npz(x=np.array([{}, None])), UnsafeFile),
     "objects by hand": (archive({"x.npy": npy("'|O'", "(2,)", bytes(16))}), UnsafeFile),
     "fields": (npz(x=np.zeros(3, [("a", "f4"), ("b", "i4")])), DatasetMismatch),
-    "text values": (npz(x=np.array(["a", "b"])), DatasetMismatch),
-    "bytes values": (npz(x=np.array([b"a", b"b"])), DatasetMismatch),
+    "texts for labels": (npz(x=np.ones(2), y=np.array(["a", "b"])), DatasetMismatch),
+    "bytes for labels": (npz(x=np.ones(2), y=np.array([b"a", b"b"])), DatasetMismatch),
+    "texts too short": (archive({"x.npy": npy("'<U2'", "(2,)", bytes(15))}), UnreadableFile),
     "dates": (npz(x=np.array(["2026-01-01"], "M8[D]")), DatasetMismatch),
     "complex": (npz(x=np.ones(3, "complex64")), DatasetMismatch),
     "unknown name": (npz(x=ones, weights=ones), DatasetMismatch),
