@@ -42,7 +42,7 @@ def parse(name: str) -> tuple[str, Split | None, str | None] | None:
 
 def _rank(array: Array) -> int:
     """How many axes a sample has; labels of shape (n,) and (n, 1) are the same."""
-    return len(array.shape) - (array.shape[-1] == 1)
+    return len(array.shape) - (len(array.shape) > 1 and array.shape[-1] == 1)
 
 
 def describe(arrays: list[Array]) -> DatasetDescription:

@@ -51,11 +51,13 @@ def test_splits_and_labels(tmp_path: Path) -> None:
 def test_labels_with_and_without_an_axis_of_their_own_and_lengths_of_any_size_are_alike(tmp_path: Path) -> None:
     arrays = {
         "x_train": np.ones((4, 5, 2)),
+        "x_validation": np.ones((1, 5, 2)),
         "x_test": np.ones((3, 7, 2)),
         "y_train": np.ones(4),
+        "y_validation": np.ones(1),
         "y_test": np.ones((3, 1)),
     }
-    assert check(npz(**arrays), tmp_path).splits == {"train": 4, "test": 3}
+    assert check(npz(**arrays), tmp_path).splits == {"train": 4, "validation": 1, "test": 3}
 
 
 def test_header_versions(tmp_path: Path) -> None:
