@@ -88,12 +88,13 @@ def layer_floor(case: Case) -> dict[str, float]:
     """The least that structure layer without constraints reaches: every block gone that can go with the others."""
     gone = block_selection.most(case.blocks)
     lost, elements = case.blocks.lost(gone), measures.elements(case.units)
+    left = rewiring.apply(case.archive, case.blocks, gone) if gone else case.archive
     return {
         "macs": float(sum(case.blocks.macs(case.units, gone).values())),
         "parameters": float(
             sum(elements[path] for entry in case.units.layers if entry.name not in lost for path in entry.weights)
         ),
-        "size_bytes": float(archives.size_bytes(rewiring.apply(case.archive, case.blocks, gone))),
+        "size_bytes": float(archives.size_bytes(left)),
     }
 
 

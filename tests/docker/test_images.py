@@ -163,6 +163,12 @@ def test_dependencies_and_volumes_are_declared(name: str) -> None:
         assert source in COMPOSE["volumes"] or (source.startswith("/") and not target)
 
 
+def test_open_polls_do_not_hold_up_a_stop() -> None:
+    words = SERVICES["api"]["command"]
+    grace = int(words[words.index("--timeout-graceful-shutdown") + 1])
+    assert 0 < grace < int(SERVICES["api"]["stop_grace_period"].removesuffix("s"))
+
+
 def test_api_and_worker_share_the_files() -> None:
     folder = SERVICES["api"]["environment"]["SECATEUR_STORAGE_URL"].removeprefix("file://")
     for name in ("api", "worker"):

@@ -98,3 +98,14 @@ def test_a_model_without_heads_has_the_floor_that_it_came_with(tmp_path: Path) -
     assert found.head_floor["parameters"] == found.parameters
     with pytest.raises(NothingToPrune, match="this model has no heads"):
         _budget(path, tmp_path, "parameters", found.parameters - 1, structure="head")
+
+
+def test_a_model_without_blocks_has_the_floor_that_it_came_with(tmp_path: Path) -> None:
+    def build() -> keras.Model:
+        return keras.Sequential([keras.Input((5,)), keras.layers.Dense(8), keras.layers.Dense(3)])
+
+    found, path = _inspected(build, tmp_path)
+    spec = Spec.model_validate({"pruning": {"target": {"type": "ratio", "value": 0.5}}, "dry_run": True})
+    before = planning.dry_run(PruneRequest(model=str(path), out=str(tmp_path), spec=spec)).measures.before
+    for floor in (found.layer_floor, found.head_floor):
+        assert floor == {name: getattr(before, name) for name in MEASURES}
