@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pruning.contract.errors import VerificationFailed
 from pruning.graph import Graph, Op
-from pruning.rules import rule_of
+from pruning.rules import rule_of, why_none
 from pruning.rules.extents import FIXED, Ids, Value, shape_of
 from pruning.rules.passing import passes_on
 from pruning.rules.trace import (
@@ -240,7 +240,7 @@ def _call(op: Op, graph: Graph, values: list[Value | None], trace: Trace) -> lis
     known = [value for value in inputs if value is not None]
     rule = rule_of(op)
     if rule is None:
-        return _stop(op, known, recorded, trace, "unknown_layer", f"{op.class_name} is a layer that no rule knows")
+        return _stop(op, known, recorded, trace, "unknown_layer", why_none(op))
     if _is_quantized(op.config.get("dtype")):
         return _stop(op, known, recorded, trace, "quantized", "its weights are quantized, with scales of their own")
     if len(known) < len(inputs):

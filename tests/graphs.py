@@ -534,7 +534,8 @@ def normalized_inputs() -> keras.Model:
     return keras.Model(inputs, L.Dense(2)(L.Rescaling(2.0, offset=1.0)(L.Dense(6, "relu")(x))))
 
 
-import tests.wide_graphs  # noqa: E402, F401  (the second half of the zoo registers itself)
+import tests.operation_graphs  # noqa: E402
+import tests.wide_graphs  # noqa: E402, F401  (the other parts of the zoo register themselves)
 
 # Building all of them takes minutes: a third by default, the rest by `make test-rest`.
 THINNED = thinned(ZOO, 3)

@@ -7,14 +7,25 @@ bent, so that a test can look for it in the models that have such a layer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
 from pruning import rules
-from pruning.rules import arithmetic, attention, convolution, embedding, merge, recurrent, reshaping
+from pruning.rules import (
+    arithmetic,
+    attention,
+    convolution,
+    embedding,
+    kernels,
+    merge,
+    normalization,
+    products,
+    recurrent,
+    reshaping,
+)
 from pruning.rules import trace as trace_notes
 from pruning.rules.extents import Value
 from pruning.rules.trace import Trace
@@ -192,7 +203,8 @@ def _no_pin(code: str) -> Iterator[None]:
         yield
 
 
-_plant("Softmax: lets units pass", lambda: _no_pin("mixes_channels"))
+_plant("Dense: a softmax inside lets units pass", lambda: _no_pin("mixes_channels"))
+_plant("TopK: lets units pass", lambda: _no_pin("takes_one"))
 _plant("Triu: an unknown operation lets units pass", lambda: _no_pin("unknown_layer"))
 _plant("Conv2D: a model's output may shrink", lambda: _no_pin("model_output"))
 _plant("Add: what meets an input may shrink", lambda: _no_pin("fixed_axis"))
@@ -250,10 +262,20 @@ for _name in ("MultiHeadAttention", "GroupQueryAttention"):
     _plant(f"{_name}: the query is not scaled", lambda: _replaced(Trace, "rescale", _no_rescale))
     _plant(f"{_name}: the query's bias is not scaled", lambda: _replaced(Trace, "rescale", _kernel_only))
 _plant("DotProductAttention: the scale is not held", lambda: _replaced(Trace, "hold", lambda *_: None))
-_plant("GroupQueryAttention: query heads dealt in turn", lambda: _replaced(attention, "repeated", _tiled))
+for _name in ("GroupQueryAttention", "DotProductAttention"):
+    _plant(f"{_name}: query heads dealt in turn", lambda: _replaced(attention, "repeated", _tiled))
 
 _plant("GetItem: slices keep their numbers", _no_resize_at)
-for _name in ("EinsumDense", "Embedding", "GroupNormalization", "LSTM", "LayerScale", "MultiHeadAttention", "Split"):
+for _name in (
+    "EinsumDense",
+    "Embedding",
+    "GroupNormalization",
+    "LSTM",
+    "LayerScale",
+    "MultiHeadAttention",
+    "Split",
+    "BroadcastTo",
+):
     _plant(f"{_name}: config is not resized", lambda n=_name: _no_resize(n))
 
 
@@ -285,12 +307,21 @@ def _bent_tie(class_name: str, bend: Callable[[Any], Any] | None) -> Iterator[No
 
 for _name in ("Dot", "Attention", "AdditiveAttention", "Matmul", "DotProductAttention"):
     _plant(f"{_name}: the two sides are tied one off", lambda n=_name: _bent_tie(n, _off_by_one))
-for _name in ("Dot", "Attention", "AdditiveAttention", "Matmul", "Einsum", "Sum", "DotProductAttention", "Norm"):
+_MIXING = ("Attention", "AdditiveAttention", "CDist", "Conv", "Cumsum", "Dot", "DotProductAttention", "Einsum", "Inner")
+for _name in (*_MIXING, "Matmul", "Nansum", "Norm", "SeparableConv", "Sum", "Tensordot"):
     _plant(f"{_name}: removed units are summed", lambda n=_name: _bent_mix(n, len))
     _plant(f"{_name}: other units are left out", lambda n=_name: _bent_mix(n, _off_by_one))
 # What is planted under normalized_axes prune.
-UNDER_PRUNE = {"Dot: the two sides are tied one off", "GroupNormalization: groups are not tied"}
-for _name in ("LayerNormalization", "RMSNormalization", "GroupNormalization", "UnitNormalization", "Dot", "Mean"):
+UNDER_PRUNE = {
+    "Dot: the two sides are tied one off",
+    "GroupNormalization: groups are not tied",
+    "LayerNorm: output ids of the operation one off",
+    "LayerNorm: a constant's numbers one off",
+    "LayerNorm: a constant keeps its numbers",
+}
+_NORMALIZING = ("LayerNormalization", "RMSNormalization", "GroupNormalization", "UnitNormalization", "Dot", "Mean")
+_OPERATIONS = ("LayerNorm", "RMSNorm", "Moments", "Cumprod", "LogSoftmax", "Softmax", "Sparsemax", "Quantile", "Ptp")
+for _name in (*_NORMALIZING, *_OPERATIONS):
     for _kind, _bend in (("all units", len), ("other units", _off_by_one)):
         _plant(f"{_name}: statistics over {_kind}", lambda n=_name, b=_bend: _bent_mix(n, b))
         UNDER_PRUNE.add(f"{_name}: statistics over {_kind}")
@@ -318,7 +349,19 @@ for _name in ("TransformerEncoder", "TransformerDecoder", "TokenAndPositionEmbed
 _plant("TransformerEncoder: lets the hidden width pass", lambda: _no_pin("heads"))
 for _name in ("RNN", "ReversibleEmbedding", "Bidirectional", "AdaptiveAveragePooling2D", "AdaptiveMaxPooling2D"):
     _plant(f"{_name}: all output ids one off", lambda n=_name: _bent_rule(("layers", n), _rolled_output))
-for _name in ("DepthToSpace", "Einsum", "Glu", "SpaceToDepth", "Take"):
+_NEW = (
+    "Append",
+    "ArraySplit",
+    "BroadcastTo",
+    "Conv",
+    "CropImages",
+    "DepthwiseConv",
+    "Dsplit",
+    "Dstack",
+    "ExtractPatches",
+)
+_NEWER = ("Fliplr", "Fold", "LayerNorm", "Rot90", "Select", "SegmentSum", "TakeAlongAxis", "Unfold")
+for _name in ("DepthToSpace", "Einsum", "Glu", "SpaceToDepth", "Take", *_NEW, *_NEWER):
     _plant(f"{_name}: output ids of the operation one off", lambda n=_name: _bent_rule(("ops", n), _rolled_output))
 _plant("RNN: gates side by side", lambda: _replaced(recurrent, "columns", np.repeat))
 _plant("ReversibleEmbedding: what it reads is not masked", lambda: _replaced(embedding, "reads", lambda *_: None))
@@ -332,10 +375,12 @@ def _constant(change: Callable[[Any], Any]) -> Iterator[None]:
         if (changed := change(ids)) is not None:
             counts(where, axis, changed, trace)
 
-    with patch.object(arithmetic, "counts", bent):
+    with ExitStack() as stack:
+        for module in (arithmetic, kernels, normalization, products):
+            stack.enter_context(patch.object(module, "counts", bent))
         yield
 
 
-for _name in ("Rescaling", "Multiply"):
+for _name in ("Rescaling", "Multiply", "Matmul", "BatchNorm", "LayerNorm", "DepthwiseConv", "Tensordot"):
     _plant(f"{_name}: a constant's numbers one off", lambda: _constant(_off_by_one))
     _plant(f"{_name}: a constant keeps its numbers", lambda: _constant(lambda _: None))

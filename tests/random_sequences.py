@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from hypothesis import strategies as st
 from keras import layers as L
 from keras import ops
@@ -238,6 +239,56 @@ def _reshaped(draw: Draw, pool: list[Any]) -> Any:
     return kinds[draw(st.sampled_from(sorted(kinds)))]()
 
 
+def _operation(draw: Draw, pool: list[Any]) -> Any:
+    """Operations that look along axes, meet constants or cut and turn tensors."""
+    x = pick(draw, pool)
+    _, steps, width = x.shape
+    axis = draw(st.sampled_from([1, 2]))
+    numbers = np.random.default_rng(width).normal(0.2, 0.6, (width, draw(_WIDTHS)))
+    vector = np.linspace(0.5, 1.5, width)
+    kinds = {
+        "softmax": lambda: ops.softmax(x, axis),
+        "shares": lambda: L.Softmax(axis=[1, 2])(x) + L.Activation("log_softmax")(x),
+        "layer norm": lambda: ops.layer_normalization(x, vector, _like(draw, pool, x)),
+        "rms norm": lambda: ops.rms_normalization(x, axis=draw(st.sampled_from([1, 2, (1, 2)]))),
+        "batch norm": lambda: ops.batch_normalization(x, vector, vector**2, -1, scale=vector[::-1]),
+        "standard": lambda: _standard(x, draw(st.sampled_from([1, 2, [1, 2]]))),
+        "running": lambda: draw(st.sampled_from([ops.cumsum, ops.cumprod]))(ops.tanh(x), axis),
+        "quantile": lambda: x - ops.quantile(x, 0.4, axis, keepdims=True),
+        "matrix": lambda: ops.matmul(x, numbers),
+        "rows": lambda: ops.matmul(np.linspace(-1.0, 1.0, 8 * steps).reshape(8, steps), x),
+        "tensordot": lambda: ops.tensordot(x, numbers, 1) + ops.inner(x, numbers.T),
+        "ellipsis": lambda: ops.einsum("...sd,...td->...st", x, _like(draw, pool, x)),
+        "distances": lambda: ops.cdist(x, _like(draw, pool, x)),
+        "stacked": lambda: ops.dstack([x, ops.fliplr(x)]),
+        "parts": lambda: ops.append(*ops.array_split(x, 2, axis)[::-1], axis=axis),
+        "turned": lambda: ops.rot90(ops.rot90(x, draw(st.sampled_from([1, 3])), (1, 2)), 3, (2, 1)),
+        "places": lambda: ops.take_along_axis(x, ops.argsort(x, 1), 1) + ops.take_along_axis(x, ops.argsort(x, 2), 2),
+        "largest": lambda: ops.swapaxes(ops.top_k(ops.swapaxes(x, 1, 2), 6)[0], 1, 2),
+        "unstacked": lambda: ops.stack(ops.unstack(x, axis=axis)[::-1], axis=axis),
+        "waves": lambda: ops.swapaxes(ops.rfft(ops.swapaxes(ops.pad(x, [[0, 0], [0, 8], [0, 0]]), 1, 2))[0], 1, 2),
+        "chosen": lambda: ops.select([x > 0.2], [_like(draw, pool, x)], 0.5),
+        "kernel": lambda: ops.conv(x, np.linspace(-1.0, 1.0, 9 * width).reshape(3, width, 3), padding="same"),
+        "blur": lambda: ops.depthwise_conv(x, np.linspace(0.1, 0.9, 3 * width).reshape(3, width, 1), padding="same"),
+    }
+    y = kinds[draw(st.sampled_from(sorted(kinds)))]()
+    # Between steps there are more than five of them, and more than one feature.
+    return y if y.shape[1] > 5 and y.shape[2] > 1 else x
+
+
+def _standard(x: Any, axes: Any) -> Any:
+    mean, variance = ops.moments(x, axes, keepdims=True)
+    return (x - mean) / ops.sqrt(variance + 0.1)
+
+
+def _shared_heads(draw: Draw, pool: list[Any]) -> Any:
+    """Heads of an EinsumDense, several of the query to one of key and value."""
+    x, width, few = pick(draw, pool), draw(st.integers(2, 4)), draw(st.integers(2, 4))
+    many, steps = few * draw(st.integers(1, 3)), x.shape[1]
+    q, k, v = (L.EinsumDense("abc,cde->abde", (steps, heads, width))(x) for heads in (many, few, few))
+    return L.EinsumDense("abde,def->abf", (steps, draw(_WIDTHS)))(ops.dot_product_attention(q, k, v))
+
+
 def _nested(draw: Draw, pool: list[Any]) -> Any:
     return nested(draw, pool, [_dense, _norm, _merge, _recurrent])
 
@@ -262,6 +313,10 @@ _STEPS = [
     _slice,
     _slice,
     _arithmetic,
+    _operation,
+    _operation,
+    _operation,
+    _shared_heads,
     _reshaped,
     _reshaped,
     _nested,

@@ -18,6 +18,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
+from pruning.keras import private
 from pruning.units import Units
 
 Call: TypeAlias = Callable[..., Any]
@@ -65,7 +66,8 @@ def _fed_zeros(operation: Any, kept: Kept) -> Call:
 
     def call(*args: Any, **kwargs: Any) -> Any:
         leaves = keras.tree.flatten(args)
-        tensors = [place for place, leaf in enumerate(leaves) if ops.is_tensor(leaf)]
+        constants = private.constants(operation, len(leaves))
+        tensors = [place for place, leaf in enumerate(leaves) if ops.is_tensor(leaf) and place not in constants]
         for (number, axis), places in kept.items():
             tensor = leaves[tensors[number]]
             mask = _spread(places, axis, len(tensor.shape), "bool")
@@ -103,12 +105,44 @@ def _layer_normalization(layer: Any, kept: Kept) -> Call:
     def call(inputs: Any) -> Any:
         x = _wide_enough(inputs)
         mean, wide = _over_kept(layer, kept, x)
-        centred = x - mean(x)
-        x = centred / ops.sqrt(mean(centred * centred) + layer.epsilon)
+        x = _standard(x, mean, layer.epsilon)
         x = x if layer.gamma is None else x * wide(layer.gamma)
         return ops.cast(x if layer.beta is None else x + wide(layer.beta), layer.compute_dtype)
 
     return call
+
+
+def _standard(x: Any, mean: Call, epsilon: float) -> Any:
+    centred = x - mean(x)
+    return centred / ops.sqrt(mean(centred * centred) + epsilon)
+
+
+def _layer_norm(operation: Any, kept: Kept) -> Call:
+    """The same of `keras.ops`, whose scale and offset come with the call."""
+
+    def call(inputs: Any, gamma: Any = None, beta: Any = None) -> Any:
+        x = _wide_enough(inputs)
+        x = _standard(x, _over_kept(operation, kept, x)[0], operation.epsilon or keras.config.epsilon())
+        return ops.cast(_scaled(x, gamma, beta), inputs.dtype)
+
+    return call
+
+
+def _rms_norm(operation: Any, kept: Kept) -> Call:
+    """As the layer below, with the scale in the call."""
+
+    def call(inputs: Any, scale: Any = None) -> Any:
+        x = _wide_enough(inputs)
+        mean, _ = _over_kept(operation, kept, x)
+        x = x / ops.sqrt(mean(x * x) + (operation.epsilon or keras.config.epsilon()))
+        return ops.cast(_scaled(x, scale, None), inputs.dtype)
+
+    return call
+
+
+def _scaled(x: Any, scale: Any, offset: Any) -> Any:
+    x = x if scale is None else x * ops.cast(scale, x.dtype)
+    return x if offset is None else x + ops.cast(offset, x.dtype)
 
 
 def _rms_normalization(layer: Any, kept: Kept) -> Call:
@@ -145,18 +179,43 @@ def _group_normalization(layer: Any, kept: Kept) -> Call:
 def _reduction(operation: Any, kept: Kept) -> Call:
     """The operation on the kept places alone: a mean divides by their number, a maximum is theirs."""
 
-    def call(x: Any) -> Any:
-        for (_, axis), places in kept.items():
-            x = ops.take(x, np.flatnonzero(places), axis)
-        return type(operation).call(operation, x)
+    def call(x: Any, *others: Any, **kwargs: Any) -> Any:
+        return type(operation).call(operation, _left(x, kept), *others, **kwargs)
 
     return call
 
 
-_REDUCTIONS = ("All", "Amax", "Amin", "Any", "Logsumexp", "Max", "Mean", "Median", "Min", "Prod", "Std", "Var")
+def _left(x: Any, kept: Kept) -> Any:
+    for (_, axis), places in kept.items():
+        x = ops.take(x, np.flatnonzero(places), axis)
+    return x
+
+
+def _among(operation: Any, kept: Kept) -> Call:
+    """The operation on the kept places alone, its results where they stood, zeros between them."""
+
+    def call(x: Any, *others: Any, **kwargs: Any) -> Any:
+        x = type(operation).call(operation, _left(x, kept), *others, **kwargs)
+        for (_, axis), places in kept.items():
+            beside = ops.concatenate([x, ops.zeros_like(ops.take(x, [0], axis))], axis)
+            x = ops.take(beside, np.where(places, np.cumsum(places) - 1, int(places.sum())), axis)
+        return x
+
+    return call
+
+
+_REDUCTIONS = (
+    "All", "Amax", "Amin", "Any", "Average", "Logsumexp", "Max", "Mean", "Median", "Min", "Moments", "Nanmax",
+    "Nanmean", "Nanmedian", "Nanmin", "Nanpercentile", "Nanprod", "Nanquantile", "Nanstd", "Nanvar", "Percentile",
+    "Prod", "Ptp", "Quantile", "Std", "Var",
+)  # fmt: skip
+_RUNNING = ("Activation", "Cumprod", "LogSoftmax", "Nancumprod", "Softmax", "Sparsemax")
 _STATISTICS: dict[str, Callable[[Any, Kept], Call]] = {
     "LayerNormalization": _layer_normalization,
     "RMSNormalization": _rms_normalization,
     "GroupNormalization": _group_normalization,
+    "LayerNorm": _layer_norm,
+    "RMSNorm": _rms_norm,
     **dict.fromkeys(_REDUCTIONS, _reduction),
+    **dict.fromkeys(_RUNNING, _among),
 }

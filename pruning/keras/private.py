@@ -70,6 +70,16 @@ def with_plain_scopes(model: keras.Model) -> keras.Model:
     return model
 
 
+def constants(operation: Any, leaves: int) -> set[int]:
+    """Which of so many flattened arguments of an operation's calls hold no tensor of the graph."""
+    given = [keras.tree.flatten(node.arguments.args) for node in operation._inbound_nodes]
+    return {
+        place
+        for place in range(leaves)
+        if given and len(given[0]) == leaves and not isinstance(given[0][place], keras.KerasTensor)
+    }
+
+
 def in_double(model: keras.Model) -> keras.Model:
     """The model, with the scales of attentions that compute in float64 in float64 too.
 

@@ -48,14 +48,17 @@ def structure(
     """
     archive = case.archive
     drawn = replace_arrays(archive, redraw(archive.arrays, case.units, seed))
+    reference = replace(case, archive=drawn)
     if blocks:
         cut = rewiring.apply(drawn, case.blocks, blocks)
+        # Constants among the arguments of calls are in double precision too.
+        reference = replace(reference, graph=graphs.build(live.computing_in(archive.config, "float64")))
     else:
         cut = surgery.apply(drawn, case.graph, case.units, removed)
     tolerance = SINGLE if live.holds_single(archive.config) else STRUCTURE
     whole = live.build(live.computing_in(heads.linear(archive.config, case.graph), "float64"), drawn.arrays)
     sliced = live.build(live.computing_in(_linear(case, cut), "float64"), cut.arrays)
-    original, expecting = _references(replace(case, archive=drawn), removed, blocks, whole, tolerance)
+    original, expecting = _references(reference, removed, blocks, whole, tolerance)
     last = None
     for probe in probes:
         inputs = [_double(array[:_FEW]) for array in probe]

@@ -3,12 +3,13 @@
 A rule is a function `(op, inputs, trace) -> outputs` registered for classes of `keras.layers` by `@layer("Name")`, or
 of `keras.ops` in a functional graph by `@operation("Name")`. It returns the outputs' extents and notes through `trace`
 which axes are tied (`tie`, `meet`), pinned (`pin`) or started (`produce`), what the call costs (`cost`), how the axes
-of its arrays map to units (`bind`) and how its config is resized (`resize`). What has no rule is a barrier.
+of its arrays map to units (`bind`) and how its config is resized (`resize`). What has no rule is a barrier; why it is
+one says `barrier("sentence", "layers" or "ops", names)` in `pruning.rules.barriers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -18,6 +19,8 @@ from pruning.rules.trace import Trace
 
 Rule = Callable[[Op, list[Value], Trace], "Value | list[Value]"]
 RULES: dict[tuple[str, str], Rule] = {}
+# Why classes without a rule are barriers.
+BARRIERS: dict[tuple[str, str], str] = {}
 
 
 def layer(*names: str) -> Callable[[Rule], Rule]:
@@ -32,8 +35,24 @@ def operation(*names: str) -> Callable[[Rule], Rule]:
 
 def rule_of(op: Op) -> Rule | None:
     """The rule for a call, None for a class that is not Keras' own or not known."""
-    family = "ops" if op.module.startswith("keras.src.ops.") else op.module.removeprefix("keras.")
-    return RULES.get((family, op.class_name))
+    return RULES.get(_key(op))
+
+
+def why_none(op: Op) -> str:
+    """Why a call without a rule stops the units that reach it, as a sentence about it."""
+    return BARRIERS.get(_key(op), f"{op.class_name} is a layer that no rule knows")
+
+
+def _key(op: Op) -> tuple[str, str]:
+    return "ops" if op.module.startswith("keras.src.ops.") else op.module.removeprefix("keras."), op.class_name
+
+
+def barrier(sentence: str, family: str, names: Iterable[str]) -> None:
+    """Say why these classes have no rule. `sentence` goes on behind the name of the class."""
+    for name in names:
+        if (family, name) in BARRIERS:
+            raise ValueError(f"{name} is a barrier twice")
+        BARRIERS[family, name] = f"{name} {sentence}"
 
 
 def register(family: str, *names: str) -> Callable[[Rule], Rule]:

@@ -23,11 +23,7 @@ MIXING = ("softmax", "log_softmax", "sparsemax")
 
 def activate(activation: Any, value: Value, trace: Trace) -> Value:
     """Pin what the activation of a config (a name, a serialized object or None) mixes: its last axis."""
-    name = activation
-    if isinstance(activation, dict):
-        name = activation.get("config") if activation.get("class_name") == "function" else activation.get("class_name")
-        if activation.get("class_name") in _LAYERS and str(activation.get("module", "")).startswith("keras"):
-            return value
+    name = _named(activation)
     if name is None or name in ELEMENTWISE:
         return value
     if name in MIXING:
@@ -40,10 +36,23 @@ def activate(activation: Any, value: Value, trace: Trace) -> Value:
 _LAYERS = ("ReLU", "LeakyReLU", "ELU")
 
 
+def _named(activation: Any) -> Any:
+    """The name of an activation, None for one that works on elements by a layer of Keras."""
+    if not isinstance(activation, dict):
+        return activation
+    if activation.get("class_name") in _LAYERS and str(activation.get("module", "")).startswith("keras"):
+        return None
+    return activation.get("config") if activation.get("class_name") == "function" else activation.get("class_name")
+
+
 @layer("Activation")
 def activation(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """`activation` by name."""
-    return activate(op.config["activation"], inputs[0], trace)
+    """`activation` by name; a softmax goes on over the units that are left under `normalized_axes: prune`."""
+    (value,) = inputs
+    if _named(op.config["activation"]) in MIXING:
+        trace.normalize(value[-1], [(0, len(value) - 1)])
+        return value
+    return activate(op.config["activation"], value, trace)
 
 
 @layer(
@@ -70,7 +79,6 @@ def activation(op: Op, inputs: list[Value], trace: Trace) -> Value:
     "HardTanh",
     "LeakyRelu",
     "LogSigmoid",
-    "Mish",
     "Relu",
     "Relu6",
     "Selu",
@@ -95,14 +103,20 @@ def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
 
 
 @layer("Softmax")
-@operation("Cumprod", "Cumsum", "LogSoftmax", "Softmax", "Sort", "Sparsemax")
-def mix(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Axes are mixed and stay as long as they are; a mask that comes too is spread over the others."""
+@operation("LogSoftmax", "Softmax", "Sparsemax")
+def softmax(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Shares along axes, of the units that are left under `normalized_axes: prune`; beside a mask they stay.
+
+    A mask is spread over the other axes.
+    """
     value = inputs[0]
     for mask in inputs[1:]:
         value = broadcast([value, (*(1,) * (len(value) - len(mask)), *mask)], trace)
     for axis in axes_of(op.config.get("axis", -1), len(value)):
-        trace.pin(value[axis], "mixes_channels", f"{op.class_name} over an axis that has units")
+        if len(inputs) > 1:
+            trace.pin(value[axis], "mixes_channels", f"{op.class_name} over an axis that has units and a mask")
+        else:
+            trace.normalize(value[axis], [(0, axis)])
     return value
 
 

@@ -1,4 +1,4 @@
-"""`keras.ops` on elements and along axes: axes that meet are tied, constants as long as an axis keep its units."""
+"""`keras.ops` on elements: axes that meet are tied, constants lose the numbers of lost units."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from pruning.graph import Op
 from pruning.nodes import Ref
 from pruning.rules import operation
-from pruning.rules.extents import Ids, Value, axes_of, replaced
+from pruning.rules.extents import Ids, Value, replaced
 from pruning.rules.merge import broadcast, strung
 from pruning.rules.trace import Constant, Trace
 
@@ -18,31 +18,35 @@ Location: TypeAlias = tuple[str | int, ...]
 
 # fmt: off
 _UNARY = (
-    "Abs", "Absolute", "Arccos", "Arccosh", "Arcsin", "Arcsinh", "Arctan", "Arctanh", "Cast", "Cbrt", "Ceil",
-    "Clip", "Conj", "Conjugate", "ConvertToTensor", "Copy", "Cos", "Cosh", "Deg2rad", "Erf", "Erfc", "Erfinv",
-    "Exp", "Exp2", "Expm1", "Fabs", "Floor", "I0", "Identity", "Isfinite", "Isinf", "Isnan", "Isneginf", "Isposinf",
-    "Log", "Log10", "Log1p", "Log2", "LogicalNot", "NanToNum", "Negative", "OnesLike", "Positive", "Rad2deg",
-    "Reciprocal", "Round", "Rsqrt", "SaturateCast", "Sign", "Signbit", "Sin", "Sinc", "Sinh", "Sqrt", "Square",
-    "StopGradient", "Tan", "Trunc", "ZerosLike",
+    "Abs", "Absolute", "Angle", "Arccos", "Arccosh", "Arcsin", "Arcsinh", "Arctan", "Arctanh", "Array", "BitwiseInvert",
+    "BitwiseNot", "Cast", "Cbrt", "Ceil", "Clip", "Conj", "Conjugate", "ConvertToTensor", "Copy", "Cos", "Cosh",
+    "Deg2rad", "Digitize", "Erf", "Erfc", "Erfinv", "Exp", "Exp2", "Expm1", "Fabs", "Floor", "I0",
+    "Imag", "IsIn", "Isfinite", "Isinf", "Isnan", "Isneginf", "Isposinf", "Isreal", "Log", "Log10", "Log1p",
+    "Log2", "LogicalNot", "NanToNum", "Negative", "OnesLike", "Rad2deg", "Real", "Reciprocal", "Round",
+    "Rsqrt", "SaturateCast", "Sign", "Signbit", "Sin", "Sinc", "Sinh", "Sqrt", "Square", "StopGradient", "Tan", "Trunc",
+    "ZerosLike",
 )
 # fmt: on
 
 
 @operation(*_UNARY)
 def unary(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """One tensor, each element on its own. Bounds of Clip are numbers: what else they are stops the units."""
+    """One tensor, each element on its own. What else comes (bins, a set) is the same for all elements and stays."""
     for key, value in op.config.items():
         if isinstance(value, list | dict):
             trace.pin(inputs[0], "constant", f"{key} is a constant with an axis")
+    for value in inputs[1:]:
+        trace.pin(value, "mixes_channels", f"{op.class_name} looks every element up in all of these")
     return inputs[0]
 
 
 # fmt: off
 _BINARY = (
-    "Add", "Arctan2", "Divide", "DivideNoNan", "Equal", "FloorDivide", "Fmax", "Fmin", "Fmod", "Greater",
-    "GreaterEqual", "Heaviside", "Hypot", "Isclose", "Less", "LessEqual", "Logaddexp", "Logaddexp2", "LogicalAnd",
-    "LogicalOr", "LogicalXor", "Maximum", "Minimum", "Mod", "Multiply", "NotEqual", "Power", "Subtract",
-    "TrueDivide", "Where",
+    "Add", "Arctan2", "BitwiseAnd", "BitwiseLeftShift", "BitwiseOr", "BitwiseRightShift", "BitwiseXor", "Divide",
+    "DivideNoNan", "Equal", "FloorDivide", "Fmax", "Fmin", "Fmod", "FullLike", "Gcd", "Greater", "GreaterEqual",
+    "Heaviside", "Hypot", "Isclose", "Lcm", "Ldexp", "LeftShift", "Less", "LessEqual", "Logaddexp", "Logaddexp2",
+    "LogicalAnd", "LogicalOr", "LogicalXor", "Maximum", "Minimum", "Mod", "Multiply", "Nextafter", "NotEqual", "Polar",
+    "Power", "RightShift", "Subtract", "TrueDivide", "Where",
 )
 # fmt: on
 
@@ -57,6 +61,16 @@ def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
         if where is not None:
             output = beside(output, shape, where, trace)
     return output
+
+
+@operation("Select")
+def select(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Lists of conditions and choices, all of one shape: numbers among the choices, no constants with axes."""
+    for choice in (*op.args[1], op.args[2]):
+        if not isinstance(choice, Ref) and constant(choice, ())[0]:
+            trace.pin(tuple(extent for value in inputs for extent in value), "constant", "chooses among constants")
+    rank = max(len(value) for value in inputs)
+    return broadcast([(*(1,) * (rank - len(value)), *value) for value in inputs], trace)
 
 
 def beside(value: Value, shape: Value, where: Location, trace: Trace) -> Value:
@@ -83,10 +97,11 @@ def operands(op: Op, inputs: list[Value]) -> list[tuple[Value, Location | None]]
     """The arguments of a call: tensors as they are, constants by their shape and the place of their numbers."""
     tensors = dict(zip(op.inputs, inputs, strict=True))
     given: list[tuple[Any, Location]] = [(value, ("args", index)) for index, value in enumerate(op.args)]
-    given += [(value, ("kwargs", key)) for key, value in op.kwargs.items() if value is not None]
+    given += [(value, ("kwargs", key)) for key, value in op.kwargs.items()]
     return [
         (tensors[value.tensor], None) if isinstance(value, Ref) else constant(value, (*op.node, *where))
         for value, where in given
+        if value is not None
     ]
 
 
@@ -102,50 +117,6 @@ def stack(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """A new axis counts the tensors; all others meet."""
     at = op.config["axis"] % (len(inputs[0]) + 1)
     return strung([(*value[:at], 1, *value[at:]) for value in inputs], at, trace)
-
-
-@operation(
-    "All", "Amax", "Amin", "Any", "Logsumexp", "Max", "Mean", "Median", "Min", "Norm", "Prod", "Std", "Sum", "Var"
-)
-def reduce(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Axes go, or stay as 1 with `keepdims`. Sum, norm and Any over units go on without those that are gone.
-
-    What else looks at all units along an axis (a mean divides by their number) does so over those that are left, or
-    keeps them, as `normalized_axes` says.
-    """
-    (value,) = inputs
-    gone = axes_of(op.config.get("axis"), len(value))
-    for axis in gone:
-        if op.class_name in ("Sum", "Any") or (op.class_name == "Norm" and _adds_up(op.config.get("ord"), len(gone))):
-            trace.mix(0, axis, value[axis])
-        elif op.class_name == "Norm":
-            trace.pin(value[axis], "mixes_channels", f"a norm of order {op.config['ord']} over an axis that has units")
-        else:
-            trace.normalize(value[axis], [(0, axis)])
-    if op.config.get("keepdims"):
-        return tuple(1 if axis in gone else extent for axis, extent in enumerate(value))
-    return tuple(extent for axis, extent in enumerate(value) if axis not in gone)
-
-
-def _adds_up(order: Any, axes: int) -> bool:
-    """Whether a norm is the same without elements that are zero."""
-    return order in (None, "fro") or (axes == 1 and isinstance(order, int | float) and order > 0)
-
-
-@operation("Matmul")
-def matmul(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """(..., m, k) x (..., k, n): m, n and what is before pass, k is tied. MACs: all of them multiplied."""
-    first, second = inputs if len(inputs) == 2 else [value for value, _ in operands(op, inputs)[:2]]
-    if min(len(first), len(second)) < 2:
-        trace.pin((*first, *second), "unsupported_option", "a product with a vector")
-        return first[:-1] if len(second) == 1 else second[1:]
-    summed = trace.meet(first[-1], second[-2])
-    trace.mix(0, len(first) - 1, summed)
-    rank = max(len(first), len(second))
-    heads = [(*(1,) * (rank - len(value)), *value[:-2]) for value in (first, second)]
-    output = (*broadcast(heads, trace), first[-2], second[-1])
-    trace.cost(output[1:], (summed,), None)
-    return output
 
 
 @operation("Glu")

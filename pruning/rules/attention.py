@@ -223,17 +223,25 @@ def scaled_dot_product(op: Op, inputs: list[Value], trace: Trace) -> Value:
     if op.kwargs.get("scale") is None:
         # In single precision, as Keras does it.
         trace.hold((*op.node, "kwargs", "scale"), float(1 / np.sqrt(np.float32(size(width) or 1))), width)
-    heads = query[2]
-    if size(key[2]) == size(heads):
-        heads = trace.meet(trace.meet(heads, key[2]), value[2])
-    else:
-        trace.pin((heads, key[2], value[2]), "heads", "several heads of the query read one head of the key")
+    shared = trace.meet(key[2], value[2])
+    heads = _reading(query[2], shared, trace)
     for name in ("bias", "mask"):
         if op.kwargs.get(name) is not None:
             _meet_scores(op.kwargs[name], (*op.node, "kwargs", name), tensors, heads, trace)
     for _ in range(2):
         trace.cost((heads, query[1], key[1]), (width,), None)
     return (query[0], query[1], heads, width)
+
+
+def _reading(heads: Extent, shared: Extent, trace: Trace) -> Extent:
+    """The query's heads, tied to the heads of key and value that they read: h reads h // (heads / shared)."""
+    many, few = size(heads), size(shared)
+    if many is None or few is None or many == few or many % few:
+        return trace.meet(heads, shared)
+    # With a single head of the key Keras cannot run here: of each half one stays.
+    for half in (slice(few // 2), slice(few // 2, None)):
+        trace.part(shared[half] if isinstance(shared, np.ndarray) else shared)
+    return trace.meet(heads, repeated(shared, many // few))
 
 
 def _meet_scores(

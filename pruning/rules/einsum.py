@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pruning.contract.errors import VerificationFailed
+from string import ascii_uppercase
+
 from pruning.graph import Op
 from pruning.rules import bias as biases
 from pruning.rules import layer, operation
 from pruning.rules.activation import activate
+from pruning.rules.arithmetic import operands
 from pruning.rules.extents import Extent, Value, size
+from pruning.rules.products import contract
 from pruning.rules.trace import Trace
 
 
@@ -49,22 +52,19 @@ def einsum_dense(op: Op, inputs: list[Value], trace: Trace) -> Value:
 def einsum(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """`abc,abd->acd` on tensors: axes of one letter are tied, a letter that leaves none is summed over.
 
-    MACs: all letters multiplied. Raises `VerificationFailed` for an equation with an ellipsis, a diagonal or no output.
+    MACs: all letters multiplied. Raises `VerificationFailed` for an equation that takes a diagonal.
     """
+    given = operands(op, inputs)
     entering, arrow, leaving = op.config["subscripts"].replace(" ", "").partition("->")
-    operands = entering.split(",")
-    if not arrow or "." in entering or any(len(set(each)) < len(each) for each in operands):
-        raise VerificationFailed(f"equation {op.config['subscripts']!r} has an ellipsis, a diagonal or no output")
-    known: dict[str, Extent] = {}
-    for each, value in zip(operands, inputs, strict=True):
-        for letter, extent in zip(each, value, strict=True):
-            known[letter] = trace.meet(known[letter], extent) if letter in known else extent
-    for place, each in enumerate(operands):
-        for axis, letter in enumerate(each):
-            if letter not in leaving:
-                trace.mix(place, axis, known[letter])
-    trace.cost(tuple(extent for letter, extent in known.items() if letter != entering[0]), (), None)
-    return tuple(known[letter] for letter in leaving)
+    spare = [letter for letter in ascii_uppercase if letter not in entering + leaving]
+    parts = entering.split(",")
+    counted = [len(value) - len(each.replace("...", "")) for each, (value, _) in zip(parts, given, strict=True)]
+    dots = "".join(spare[: max(counted)]) if "..." in entering else ""
+    filled = [each.replace("...", dots[len(dots) - n :]) for each, n in zip(parts, counted, strict=True)]
+    if not arrow:
+        every = "".join(filled)
+        leaving = "..." + "".join(sorted(c for c in every if every.count(c) == 1 and c not in dots))
+    return contract(filled, leaving.replace("...", dots), given, trace)
 
 
 def letters(equation: str, rank: int) -> tuple[str, str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pruning.graph import Op
-from pruning.rules import layer, register
+from pruning.rules import layer, operation, register
 from pruning.rules.extents import Value, places
 from pruning.rules.trace import Trace
 
@@ -51,3 +51,12 @@ def reads(table: str, axis: int, trace: Trace) -> None:
     """An array reads the units that it makes along this axis in another call."""
     if trace.axes[table, axis].role == "producer":
         trace.axes[table, axis] = replace(trace.axes[table, axis], role="factor")
+
+
+@operation("OneHot")
+def one_hot(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """A new axis of `num_classes`; the numbers that enter are indices below it."""
+    (value,) = inputs
+    at = op.config["axis"] % (len(value) + 1)
+    trace.vocabulary(op.inputs[0], op.config["num_classes"])
+    return (*value[:at], op.config["num_classes"], *value[at:])

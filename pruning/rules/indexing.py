@@ -8,9 +8,9 @@ import numpy as np
 
 from pruning.graph import Op
 from pruning.rules import operation
-from pruning.rules.arithmetic import operands
-from pruning.rules.extents import Extent, Value, axes_of, replaced, size
-from pruning.rules.merge import strung
+from pruning.rules.arithmetic import beside, operands
+from pruning.rules.extents import Extent, Ids, Value, axes_of, replaced, size
+from pruning.rules.merge import broadcast, strung
 from pruning.rules.trace import Trace
 
 
@@ -72,31 +72,77 @@ def _sliced(extent: Extent, given: dict[str, Any], where: tuple[str | int, ...] 
     return trace.part(extent[bounds])
 
 
-@operation("Split")
+@operation("ArraySplit", "Dsplit", "Hsplit", "Split", "Vsplit")
 def split(op: Op, inputs: list[Value], trace: Trace) -> list[Value]:
-    """Cut along `axis` into equal sections or at indices; the config is given indices where units may go."""
+    """Cut along `axis` into sections or at indices; the config is given indices where units may go."""
     (value,) = inputs
-    axis, given = op.config["axis"], op.config["indices_or_sections"]
+    axis, given = op.config.get("axis", _SPLIT_ALONG.get(op.class_name)), op.config["indices_or_sections"]
     extent = value[axis]
     length = size(extent)
     if length is None:
         count = given if isinstance(given, int) else len(given) + 1
         return [replaced(value, axis, None)] * count
-    cuts = [length // given * i for i in range(1, given)] if isinstance(given, int) else list(given)
-    if isinstance(extent, np.ndarray):
+    cuts = _evenly(length, given) if isinstance(given, int) else list(given)
+    if isinstance(extent, np.ndarray) and op.class_name == "ArraySplit":
+        extent = _alike(extent, given, trace)
+    elif isinstance(extent, np.ndarray):
         trace.resize("indices_or_sections", tuple(extent[:cut] for cut in cuts))
     bounds = zip([0, *cuts], [*cuts, length], strict=True)
     parts = [extent[a:b] if isinstance(extent, np.ndarray) else b - a for a, b in bounds]
     return [replaced(value, axis, trace.part(part)) for part in parts]
 
 
-@operation("Flip")
+_SPLIT_ALONG = {"Vsplit": 0, "Hsplit": 1, "Dsplit": 2}
+
+
+def _alike(extent: Ids, count: int, trace: Trace) -> Extent:
+    """An axis cut into a number of parts, which stay of one length."""
+    if len(extent) % count:
+        trace.pin(extent, "unsupported_option", f"is cut into {count} parts of unlike length")
+        return len(extent)
+    table = extent.reshape(count, -1)
+    trace.tie(np.broadcast_to(table[0], table.shape), table)
+    return extent
+
+
+def _evenly(length: int, count: int) -> list[int]:
+    """Where `count` parts begin, the first of which are longer where the length does not divide."""
+    return [length // count * i + min(i, length % count) for i in range(1, count)]
+
+
+@operation("Unstack")
+def unstack(op: Op, inputs: list[Value], trace: Trace) -> list[Value]:
+    """A tensor for each place along `axis`, whose units stay."""
+    (value,) = inputs
+    (axis,) = axes_of(op.config["axis"], len(value))
+    trace.pin(value[axis], "takes_one", "takes single elements of an axis that has units")
+    count = op.config["num"] or size(value[axis]) or len(op.outputs)
+    return [(*value[:axis], *value[axis + 1 :]) for _ in range(count)]
+
+
+@operation("Flip", "Fliplr", "Flipud")
 def flip(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """The ids of an axis turned round."""
     (value,) = inputs
-    for axis in axes_of(op.config["axis"], len(value)):
-        extent = value[axis]
-        value = replaced(value, axis, extent[::-1] if isinstance(extent, np.ndarray) else extent)
+    for axis in axes_of(op.config.get("axis", {"Flipud": 0, "Fliplr": 1}.get(op.class_name)), len(value)):
+        value = replaced(value, axis, _turned(value[axis]))
+    return value
+
+
+def _turned(extent: Extent) -> Extent:
+    return extent[::-1] if isinstance(extent, np.ndarray) else extent
+
+
+@operation("Rot90")
+def quarter_turns(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """`k` quarter turns from the first of two axes to the second."""
+    (value,) = inputs
+    first, second = (axis % len(value) for axis in op.config["axes"])
+    if op.config["k"] % 4 == 2:
+        trace.pin((value[first], value[second]), "unsupported_option", "Keras makes something else of two turns")
+        return value
+    for _ in range(op.config["k"] % 4):
+        value = replaced(replaced(value, first, _turned(value[second])), second, value[first])
     return value
 
 
@@ -138,6 +184,35 @@ def pad(op: Op, inputs: list[Value], trace: Trace) -> Value:
             trace.pin(extent, "unsupported_option", f"{op.config['mode']} padding of an axis that has units")
         value = replaced(value, axis, strung([(before,), (extent,), (after,)], 0, trace)[0])
     return value
+
+
+@operation("BroadcastTo")
+def broadcast_to(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """To `shape`, whose numbers are resized where units lie; axes of 1 are spread."""
+    (value,) = inputs
+    target = op.config["shape"]
+    wide = [(*(1,) * (len(target) - len(value)), *value), tuple(None if n == -1 else n for n in target)]
+    output = tuple(
+        extent if isinstance(extent, np.ndarray) and len(extent) == n != 1 else broadcast([(extent,), (n,)], trace)[0]
+        for extent, n in zip(*wide, strict=True)
+    )
+    if any(isinstance(extent, np.ndarray) for extent in output):
+        trace.resize("shape", tuple(-1 if n == -1 else e for n, e in zip(target, output, strict=True)))
+    return output
+
+
+@operation("TakeAlongAxis")
+def take_along_axis(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """For each place one element along `axis`, whose units stay; the other axes of tensor and indices meet."""
+    (value, _), (indices, where) = operands(op, inputs)
+    if op.config["axis"] is None or len(value) != len(indices):
+        trace.pin(value, "batch_axis", "takes elements of the flattened tensor")
+        return indices
+    (axis,) = axes_of(op.config["axis"], len(value))
+    trace.pin((value[axis], indices[axis]), "takes_one", "takes single elements of an axis that has units")
+    around = (*value[:axis], 1, *value[axis + 1 :]), (*indices[:axis], 1, *indices[axis + 1 :])
+    output = broadcast(around, trace) if where is None else beside(around[0], around[1], where, trace)
+    return replaced(output, axis, size(indices[axis]))
 
 
 @operation("Take")

@@ -40,6 +40,17 @@ def concatenate(op: Op, inputs: list[Value], trace: Trace) -> Value:
     return strung(inputs, op.config["axis"], trace)
 
 
+@operation("Append", "Dstack", "Hstack", "Vstack")
+def stacked(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """A concatenation along `axis`, or along the first, second or third of tensors that have that many."""
+    along = op.config.get("axis", {"Vstack": 0, "Hstack": 1, "Dstack": 2}.get(op.class_name))
+    if along is None:
+        for value in inputs:
+            trace.pin(value, "batch_axis", f"{op.class_name} strings the samples of a batch together")
+        return (None,)
+    return strung([(*value, *(1,) * (along + 1 - len(value))) for value in inputs], along, trace)
+
+
 def strung(values: Sequence[Value], along: int, trace: Trace) -> Value:
     """Tensors of one rank put together along one axis."""
     along %= len(values[0])

@@ -6,8 +6,9 @@ import numpy as np
 
 from pruning.graph import Op
 from pruning.rules import layer, operation
-from pruning.rules.arithmetic import beside, constant
-from pruning.rules.extents import Value, axes_of, places, size
+from pruning.rules.arithmetic import beside, constant, counts, operands
+from pruning.rules.extents import Value, axes_of, places, replaced, shape_of, size
+from pruning.rules.merge import broadcast
 from pruning.rules.trace import Trace
 
 
@@ -60,6 +61,39 @@ def layer_normalization(op: Op, inputs: list[Value], trace: Trace) -> Value:
             trace.bind(vector, place, value[axis], "follower")
     for axis in axes:
         trace.normalize(value[axis], [(0, axis)])
+    return value
+
+
+@operation("LayerNorm", "RMSNorm")
+def layer_norm(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Statistics over `axis`, as the layers'. Scale and offset (tensors or constants) multiply by the last axis."""
+    given = operands(op, inputs)
+    value = given[0][0]
+    axes = axes_of(op.config["axis"], len(value))
+    if op.config.get("rms_scaling") or (len(given) > 1 and axes != (len(value) - 1,)):
+        detail = "rms_scaling, or a scale over other axes than the last"
+        trace.pin(tuple(extent for each in inputs for extent in each), "unsupported_option", detail)
+    for vector, where in given[1:]:
+        if where is None:
+            value = broadcast([value, (*(1,) * (len(value) - len(vector)), *vector)], trace)
+        else:
+            value = beside(value, vector, where, trace)
+    for axis in axes:
+        trace.normalize(value[axis], [(0, axis)])
+    return value
+
+
+@operation("BatchNorm")
+def batch_norm(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Mean, variance, offset and scale (channels), tensors or constants: follow."""
+    given = operands(op, inputs)
+    value, axis = given[0][0], op.config["axis"] % len(given[0][0])
+    for vector, where in given[1:]:
+        channels = value[axis]
+        if where is not None and isinstance(channels, np.ndarray) and shape_of(vector) == (len(channels),):
+            counts(where, 0, channels, trace)
+        else:
+            value = replaced(value, axis, trace.meet(channels, vector[0]))
     return value
 
 

@@ -63,6 +63,8 @@ def reshape_operation(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """`newshape` with the batch; axes at the end that stay as they are pass also where the batch changes (windows)."""
     (value,) = inputs
     given = list(op.config["newshape"])
+    if isinstance(value[0], np.ndarray):
+        return _without_batch(value, given, trace)
     first, total = value[0], product(value[1:])
     rest = [None if n in (-1, None) else n for n in given[1:]]
     whole = None not in rest and total == prod(n for n in rest if n is not None)
@@ -87,6 +89,15 @@ def _renewed(output: Value, given: list[int | None], trace: Trace) -> Value:
         new = tuple(-1 if n in (-1, None) else e for n, e in zip(given[count:], output, strict=True))
         trace.resize("newshape", (*given[:count], *new))
     return output
+
+
+def _without_batch(value: Value, given: list[int], trace: Trace) -> Value:
+    """A reshape of a tensor that has lost its batch, such as a mean over samples."""
+    total = product(value)
+    target = [None if n == -1 else n for n in given]
+    if total is not None and None in target:
+        target[target.index(None)] = total // prod(n for n in target if n is not None)
+    return _renewed(reshape(value, target, trace), list(given), trace)
 
 
 @operation("Transpose")
@@ -144,7 +155,7 @@ def depth_to_space(op: Op, inputs: list[Value], trace: Trace) -> Value:
     extent = value[channels]
     value = _resampled(op, value, lambda n: n * times, trace)
     if isinstance(extent, np.ndarray):
-        return replaced(value, channels, _tie_across(extent.reshape(times * times, -1), 1, trace))
+        return replaced(value, channels, tie_across(extent.reshape(times * times, -1), 1, trace))
     return replaced(value, channels, None if extent is None else extent // times**2)
 
 
@@ -223,7 +234,7 @@ def _reshape_run(extents: Value, target: list[int], trace: Trace) -> list[Extent
     if [size(e) for e in extents if size(e) != 1] == [n for n in target if n != 1]:
         return _unit_axes(extents, target)
     if len(holders) > 1:
-        trace.pin(extents, "two_unit_axes", "a reshape merges two axes that both have units")
+        trace.pin(extents, "two_unit_axes", _MERGED)
         return list(target)
     holder = holders[0]
     along = [1] * len(extents)
@@ -233,8 +244,14 @@ def _reshape_run(extents: Value, target: list[int], trace: Trace) -> list[Extent
     full = np.broadcast_to(ids.reshape(along), [size(e) or 0 for e in extents]).reshape(target)
     axis = _telling_axis(full, trace)
     output: list[Extent] = list(target)
-    output[axis] = _tie_across(full, axis, trace)
+    output[axis] = tie_across(full, axis, trace)
     return output
+
+
+_MERGED = (
+    "a reshape merges two axes that both have units: a place of what comes out belongs to one of each, "
+    "and cannot go with either alone"
+)
 
 
 def _unit_axes(extents: Value, target: list[int]) -> list[Extent]:
@@ -255,7 +272,7 @@ def _telling_axis(full: Ids, trace: Trace) -> int:
     return max(range(full.ndim), key=lambda axis: (full.shape[axis], axis))
 
 
-def _tie_across(full: Ids, axis: int, trace: Trace) -> Extent:
+def tie_across(full: Ids, axis: int, trace: Trace) -> Extent:
     """The ids along one axis, after tying all that share a place on it."""
     table = np.moveaxis(full, axis, -1).reshape(-1, full.shape[axis])
     differs = (table != table[0]).any(axis=1)

@@ -205,7 +205,10 @@ def test_a_pruned_file_trains_on_and_stays_compiled(tmp_path: Path) -> None:
     assert pruned.count_params() < model.count_params()
 
 
-NORMALIZED = ["normalizations", "cosine", "group_normalization", "transformer", "reductions"]
+NORMALIZED = [
+    *("normalizations", "cosine", "group_normalization", "transformer", "reductions"),
+    *("normalizing_operations", "shares", "statistics"),
+]
 
 
 @pytest.mark.parametrize("name", NORMALIZED)
