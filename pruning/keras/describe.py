@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pruning import archive as archives
 from pruning import bias_axis, block_selection, measures, rewiring, surgery
@@ -71,10 +73,12 @@ def inspection(case: Case, inputs: list[Port], outputs: list[Port], warnings: li
 def floor(case: Case, structure: Structure) -> dict[str, float]:
     """The least that channels or heads reach without constraints: one unit left in each prunable group.
 
-    Two where a bias asks for it (`bias_axis`).
+    Two where a bias asks for it (`bias_axis`). Where the config holds a number for each unit it is the one that takes
+    most room, so that jobs reach the bytes with any criterion.
     """
     units = unit_finder.only(case.units, structure)
-    gone = [group.units[1:] for group in units.groups if group.barrier is None]
+    room = _room_in_config(case)
+    gone = [np.delete(g.units, np.argmax(room[g.units])) for g in units.groups if g.barrier is None]
     removed = bias_axis.spared(units, np.concatenate(gone) if gone else measures.NONE)
     left = surgery.sketch(case.archive, case.graph, units, removed) if len(removed) else case.archive
     return {
@@ -82,6 +86,17 @@ def floor(case: Case, structure: Structure) -> dict[str, float]:
         "parameters": float(measures.parameters(units, removed)),
         "size_bytes": float(archives.size_bytes(left)),
     }
+
+
+def _room_in_config(case: Case) -> NDArray[np.int64]:
+    """Characters that the numbers of each unit take in the config."""
+    room = np.zeros(case.units.count, np.int64)
+    for constant in case.units.constants:
+        numbers = np.moveaxis(np.asarray(surgery.at(case.archive.config, constant.location)), constant.axis, 0)
+        for unit, own in zip(constant.ids.tolist(), numbers, strict=True):
+            if unit >= 0:
+                room[unit] += len(json.dumps(own.tolist()))
+    return room
 
 
 def layer_floor(case: Case) -> dict[str, float]:

@@ -81,6 +81,20 @@ def test_arrays_in_bfloat16_count_two_bytes_an_element(tmp_path: Path) -> None:
     _holds(found.floor, path)
 
 
+def test_the_floor_of_bytes_holds_whichever_numbers_of_a_constant_stay(tmp_path: Path) -> None:
+    def scaled() -> keras.Model:
+        inputs = keras.Input((6,))
+        scales = keras.layers.Rescaling([0.5, 1.0, 0.1234567, 2.0, 3.0, 0.25, 0.7654321, 4.0])
+        x = scales(keras.layers.Dense(8, activation="relu")(inputs))
+        return keras.Model(inputs, keras.layers.Dense(2)(x))
+
+    found, path = _inspected(scaled, tmp_path)
+    for name in ("l1", "l2", "fpgm", "random"):
+        criterion = {"name": name}
+        after = _budget(path, tmp_path, "size_bytes", found.floor["size_bytes"], criterion=criterion).measures.after
+        assert after.size_bytes <= found.floor["size_bytes"]
+
+
 @pytest.mark.parametrize("name", NORMALIZED)
 def test_heads_and_normalized_axes_have_floors_of_their_own(name: str, tmp_path: Path) -> None:
     found, path = _inspected(NORMALIZED[name], tmp_path)
