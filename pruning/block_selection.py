@@ -90,11 +90,15 @@ def kept_because(units: Units, blocks: Blocks, scores: Mapping[str, float], prun
 
 
 def most(blocks: Blocks) -> tuple[Block, ...]:
-    """As many blocks as can go together: all, but for the last ones where an input would have no reader."""
+    """As many blocks as can go together: all, but for those of the last without which an input would have no reader."""
     gone = list(blocks.found)
+    put_back: list[Block] = []
     while gone and not blocks.feasible(gone):
-        gone.pop()
-    return tuple(gone)
+        put_back.insert(0, gone.pop())
+    for block in put_back:
+        if blocks.feasible([*gone, block]):
+            gone.append(block)
+    return blocks.named(block.id for block in blocks.found if block in gone)
 
 
 def _refuse_unmet(blocks: Blocks, found: Iterable[Match], removed: Mapping[str, Match]) -> None:

@@ -48,7 +48,9 @@ def select(units: Units, arrays: Arrays, scores: Scores, pruning: Pruning) -> Pl
     Raises `Infeasible`, `NothingToPrune`, `LayerNotFound`, `ContradictorySpec`.
     """
     if not prunable(units):
-        raise NothingToPrune("no layer of this model has a kernel, an array of rank 2 or more that it multiplies with")
+        why = [f"; {b.layer!r}: {b.detail}" for b in units.barriers if b.code in ("quantized", "unknown_layer")]
+        detail = "no layer of this model has a kernel, a floating array of rank 2 or more that it multiplies with"
+        raise NothingToPrune(detail + "".join(why[:5]))
     paths = [path for path in prunable(units) if path in scores]
     rules = _rules(units, paths, matches([entry.name for entry in units.layers], pruning.layers))
     decided = {path: _decided(arrays[path], scores[path], match, pruning) for path, match in rules.items()}

@@ -281,6 +281,10 @@ def _stop(
     own = [(axis.ids,) for axis in trace.axes.values() if op.path and axis.weight.startswith(f"{op.path}/")]
     for value in [*values, *own]:
         trace.pin(value, code, detail)
+    barrier = Barrier(op.name, code, detail)
+    # Also where no units reach it: its own weights might have made some.
+    if op.path and any(path.startswith(f"{op.path}/") for path in trace.weights) and barrier not in trace.barriers:
+        trace.barriers.append(barrier)
     return list(recorded)
 
 

@@ -10,7 +10,7 @@ import pytest
 from keras import layers as L
 
 from pruning import steps
-from pruning.block_selection import select
+from pruning.block_selection import most, select
 from pruning.blocks import Block
 from pruning.case import Case
 from pruning.contract.errors import ContradictorySpec
@@ -131,6 +131,18 @@ def test_words_are_no_features_though_there_may_be_as_many() -> None:
     x = L.Conv1D(10, 3)(L.Embedding(30, 8)(words))
     model = keras.Model(words, L.Dense(2)(L.GlobalMaxPooling1D()(x)))
     assert study(equivalence.archived(model)).blocks.found == ()
+
+
+def test_the_most_that_goes_leaves_a_reader_of_every_input_and_no_more() -> None:
+    x = inputs = keras.Input((4, 6))
+    mask = keras.Input((4, 4), dtype="bool")
+    for at in range(2):
+        attended = L.MultiHeadAttention(2, 3)(x, x, attention_mask=mask)
+        x = L.Add(name=f"attended{at}")([x, attended])
+        x = L.Add(name=f"dense{at}")([x, L.Dense(6)(x)])
+    model = keras.Model([inputs, mask], L.Dense(2)(L.GlobalAveragePooling1D()(x)))
+    gone = most(study(equivalence.archived(model)).blocks)
+    assert [block.id for block in gone] == ["attended0", "dense0", "dense1"]
 
 
 def test_blocks_never_overlap_in_part() -> None:

@@ -192,6 +192,13 @@ def test_windows_in_the_batch_keep_their_channels_and_count_for_one_sample() -> 
     assert {cost.per_element for cost in units.costs if cost.layer == "inside"} == {16}
 
 
+def test_a_layer_that_no_rule_reads_is_a_barrier_also_where_no_units_reach_it() -> None:
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, L.Dense(2)(L.Dense(8, name="short")(inputs)))
+    model.get_layer("short").quantize("int8")
+    assert ("short", "quantized") in [(barrier.layer, barrier.code) for barrier in _of(model).barriers]
+
+
 def test_a_concatenation_strings_units_in_order() -> None:
     units = _units("inception")
     (axis,) = [axis for axis in units.axes if axis.weight == "layers/conv2d_5/vars/0" and axis.role == "consumer"]
