@@ -8,6 +8,7 @@ import numpy as np
 
 from pruning.graph import Op
 from pruning.nodes import Ref
+from pruning.rules import bias as biases
 from pruning.rules import operation
 from pruning.rules.extents import Ids, Value, replaced
 from pruning.rules.merge import broadcast, strung
@@ -56,7 +57,10 @@ def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """NumPy's broadcasting: a lower rank gets axes of 1 in front. Constants lose the numbers of lost units."""
     given = operands(op, inputs)
     rank = max(len(value) for value, _ in given)
-    output = broadcast([(*(1,) * (rank - len(value)), *value) for value, where in given if where is None], trace)
+    values: list[Value] = [(*(1,) * (rank - len(value)), *value) for value, where in given if where is None]
+    output = broadcast(values, trace)
+    if op.class_name == "Add":
+        biases.of_sum(values, output, trace)
     for shape, where in given:
         if where is not None:
             output = beside(output, shape, where, trace)

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from pruning.graph import Op
-from pruning.rules.extents import Value, size
+from pruning.rules.extents import Extent, Value, size
 from pruning.rules.trace import Trace
 
 _FIRST = "channels come first, and Keras adds a bias along the last axis where that is as long as there are channels"
+_SUM = "Keras adds a tensor with a single long axis along another axis that is as long, for a batch of one sample"
 _SEVERAL = "with a single one Keras adds the bias along the first axis where that is as long as the bias"
 
 
@@ -41,3 +42,27 @@ def of_several(output: Value, axes: Sequence[int], what: str, trace: Trace) -> N
     # A free axis may come as long as that.
     if isinstance(ids, np.ndarray) and len(ids) > 1 and size(output[1]) in (None, size(output[long[0]])):
         trace.avoid(ids, 1, what, _SEVERAL)
+
+
+def of_sum(values: Sequence[Value], output: Value, trace: Trace) -> None:
+    """Tensors of one rank that are added: of one sample, one with a single long axis is taken for a bias.
+
+    An axis that is free, or that came as long as the other, is left as it is: there the original is no better.
+    """
+    for value in values:
+        long = [axis for axis in range(1, len(value)) if size(value[axis]) != 1]
+        if len(long) == 1 and long[0] != len(value) - 1:
+            for other in {1, len(value) - 1} - set(long):
+                _keep_apart(value[long[0]], output[other], trace)
+
+
+def _keep_apart(first: Extent, second: Extent, trace: Trace) -> None:
+    """Two axes must not become as long as each other."""
+    if None in (size(first), size(second)) or size(first) == size(second) or 1 in (size(first), size(second)):
+        return
+    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        trace.pin(first, "bias_axis", _SUM)
+    elif isinstance(first, np.ndarray):
+        trace.avoid(first, size(second) or 0, "units", _SUM)
+    elif isinstance(second, np.ndarray):
+        trace.avoid(second, size(first) or 0, "units", _SUM)

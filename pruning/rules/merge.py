@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pruning.graph import Op
+from pruning.rules import bias as biases
 from pruning.rules import layer, operation
 from pruning.rules.extents import FIXED, Extent, Value, size
 from pruning.rules.trace import Trace
@@ -16,7 +17,11 @@ from pruning.rules.trace import Trace
 def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """Inputs of a lower rank get axes of 1 after the batch, as Keras does it; sizes of 1 are broadcast."""
     rank = max(len(value) for value in inputs)
-    return broadcast([(*value[:1], *(1,) * (rank - len(value)), *value[1:]) for value in inputs], trace)
+    values = [(*value[:1], *(1,) * (rank - len(value)), *value[1:]) for value in inputs]
+    output = broadcast(values, trace)
+    if op.class_name in ("Add", "Average"):
+        biases.of_sum(values, output, trace)
+    return output
 
 
 def broadcast(values: Sequence[Value], trace: Trace) -> Value:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 from keras import layers as L
 
@@ -110,3 +112,56 @@ def test_a_plan_that_leaves_one_dimension_is_refused(tmp_path: Path) -> None:
         pruning.prune(
             tmp_path / "model.keras", {"pruning": {"target": {"type": "plan", "plan": plan}}, "dry_run": True}
         )
+
+
+def _gated(add: Any) -> keras.Model:
+    inputs = keras.Input((6, 5))
+    x = L.Conv1D(8, 3, padding="same", name="wide")(inputs)
+    return keras.Model(inputs, L.Dense(2)(L.GlobalMaxPooling1D()(add(x, L.Dense(1, name="shift")(inputs)))))
+
+
+def _shifted_channels() -> keras.Model:
+    first: dict[str, Any] = {"data_format": "channels_first"}
+    inputs = keras.Input((5, 4, 6))
+    x = L.Conv2D(8, 3, padding="same", use_bias=False, name="wide", **first)(inputs)
+    x = L.Add()([x, L.GlobalAveragePooling2D(keepdims=True, **first)(x)])
+    return keras.Model(inputs, L.Dense(2)(L.GlobalMaxPooling2D(**first)(x)))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: _gated(lambda x, y: L.Add()([x, y])),
+        lambda: _gated(lambda x, y: L.Average()([x, y])),
+        lambda: _gated(lambda x, y: x + y),
+        _shifted_channels,
+    ],
+    ids=["add", "average", "operator", "channels first"],
+)
+def test_one_sample_is_added_as_many_are(build: Callable[[], keras.Model], tmp_path: Path) -> None:
+    """Left with 6 units, as long as the other axis, Keras would add the small tensor along the wrong one."""
+    build().save(tmp_path / "model.keras")
+    rule = {"layers": {"wide": {"ratio": 0.25}}, "target": {"type": "manual"}}
+    quiet = {"recovery": [], "measures": {"latency": None}}
+    with pytest.raises(ContradictorySpec, match="would have 6 units"):
+        pruning.prune(tmp_path / "model.keras", {"pruning": rule, **quiet}, out=tmp_path)
+    wanted = {"target": {"type": "ratio", "value": 0.25}}
+    result = pruning.prune(tmp_path / "model.keras", {"pruning": wanted, **quiet}, out=tmp_path)
+    assert {layer.name: layer.width_after for layer in result.layers}["wide"] == 7
+    assert [said.partition(" has ")[2] for said in _said(result)] == ["7 units and must not have 6"]
+    model = keras.saving.load_model(tmp_path / "pruned.keras")
+    samples = np.random.default_rng(0).normal(size=(3, *model.input_shape[1:])).astype("float32")
+    one_by_one = np.concatenate([np.asarray(model(samples[i : i + 1])) for i in range(3)])
+    np.testing.assert_allclose(one_by_one, model(samples), rtol=1e-5, atol=1e-6)
+
+
+def test_sums_whose_axes_cannot_be_mistaken_lose_what_they_are_asked_to(tmp_path: Path) -> None:
+    """Residual sums, and channels that are shifted on the last axis."""
+    inputs = keras.Input((6, 6, 4))
+    x = L.Conv2D(8, 3, padding="same", name="wide")(inputs)
+    x = L.Add()([x, L.Conv2D(8, 1)(inputs), L.GlobalAveragePooling2D(keepdims=True)(x)])
+    keras.Model(inputs, L.Dense(2)(L.GlobalMaxPooling2D()(x))).save(tmp_path / "model.keras")
+    spec = {"pruning": {"target": {"type": "ratio", "value": 0.25}}, "recovery": [], "measures": {"latency": None}}
+    result = pruning.prune(tmp_path / "model.keras", spec, out=tmp_path)
+    assert {layer.name: layer.width_after for layer in result.layers}["wide"] == 6
+    assert _said(result) == []
