@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from keras import layers as L
 
 from tests.graphs import randomized
+from tests.random_operations import elementwise
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Step = Callable[[Draw, list[Any]], Any]
@@ -95,8 +96,11 @@ def _norm(draw: Draw, pool: list[Any]) -> Any:
 
 
 def _activation(draw: Draw, pool: list[Any]) -> Any:
-    kind = draw(st.sampled_from(["relu", "prelu", "prelu_shared", "leaky", "softmax", "dropout"]))
     layers: dict[str, Any] = {
+        "elu": L.ELU,
+        "identity": L.Identity,
+        "noise": lambda: L.GaussianNoise(0.1),
+        "spatial dropout": lambda: L.SpatialDropout2D(0.5),
         "relu": L.ReLU,
         "prelu": L.PReLU,
         "prelu_shared": lambda: L.PReLU(shared_axes=[1, 2]),
@@ -104,7 +108,12 @@ def _activation(draw: Draw, pool: list[Any]) -> Any:
         "softmax": lambda: L.Softmax(axis=draw(st.sampled_from([1, -1]))),
         "dropout": lambda: L.Dropout(0.5),
     }
-    return layers[kind]()(pick(draw, pool))
+    return layers[draw(st.sampled_from(sorted(layers)))]()(pick(draw, pool))
+
+
+def _elementwise(draw: Draw, pool: list[Any]) -> Any:
+    x = pick(draw, pool)
+    return elementwise(draw, x, draw(st.sampled_from([t for t in pool if t.shape == x.shape])))
 
 
 def _merge(draw: Draw, pool: list[Any]) -> Any:
@@ -127,9 +136,16 @@ def _gate(draw: Draw, pool: list[Any]) -> Any:
 
 def _window(draw: Draw, pool: list[Any]) -> Any:
     x = pick(draw, pool)
-    if draw(st.booleans()):
-        return draw(st.sampled_from([L.MaxPooling2D, L.AveragePooling2D]))(3, 1, padding="same")(x)
-    return L.Cropping2D(1)(L.ZeroPadding2D(1)(x))
+    _, h, w, _ = x.shape
+    kinds = {
+        "maxima": lambda: L.MaxPooling2D(3, 1, padding="same")(x),
+        "averages": lambda: L.AveragePooling2D(3, 1, padding="same")(x),
+        "margins": lambda: L.Cropping2D(1)(L.ZeroPadding2D(1)(x)),
+        "larger": lambda: L.AveragePooling2D(2)(L.UpSampling2D(2)(x)),
+        "adaptive": lambda: L.UpSampling2D((h // 2, 1))(L.AdaptiveAveragePooling2D((2, w))(x)) if h == 4 else x,
+        "adaptive maxima": lambda: L.AdaptiveMaxPooling2D((h, w))(L.ZeroPadding2D(1)(x)),
+    }
+    return kinds[draw(st.sampled_from(sorted(kinds)))]()
 
 
 def _there_and_back(draw: Draw, pool: list[Any]) -> Any:
@@ -222,6 +238,7 @@ _STEPS = [
     _dense,
     _norm,
     _activation,
+    _elementwise,
     _merge,
     _merge,
     _concatenate,

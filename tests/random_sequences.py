@@ -16,6 +16,7 @@ from keras import ops
 
 from tests.graphs import randomized
 from tests.random_graphs import Draw, nested, pick
+from tests.random_operations import elementwise
 
 _WIDTHS = st.sampled_from([2, 3, 4, 6])
 _ACTIVATIONS = st.sampled_from(["linear", "relu", "tanh", "gelu", "softmax", "sigmoid"])
@@ -84,6 +85,15 @@ def _conv(draw: Draw, pool: list[Any]) -> Any:
         groups=groups,
         activation=draw(_ACTIVATIONS),
     )(x)
+
+
+def _transposed(draw: Draw, pool: list[Any]) -> Any:
+    return L.Conv1DTranspose(draw(_WIDTHS), draw(st.integers(1, 3)), padding="same")(pick(draw, pool))
+
+
+def _elementwise(draw: Draw, pool: list[Any]) -> Any:
+    x = pick(draw, pool)
+    return elementwise(draw, x, _like(draw, pool, x))
 
 
 def _depthwise(draw: Draw, pool: list[Any]) -> Any:
@@ -235,6 +245,7 @@ def _reshaped(draw: Draw, pool: list[Any]) -> Any:
         "squeeze": lambda: ops.squeeze(ops.expand_dims(x, 1), 1),
         "window": lambda: L.AveragePooling1D(2, 1, padding="same")(L.Cropping1D(1)(L.ZeroPadding1D(1)(x))),
         "upsampled": lambda: L.UpSampling1D(2)(x),
+        "pooled": lambda: L.MaxPooling1D(3, 1, padding="same")(L.SpatialDropout1D(0.2)(x)),
     }
     return kinds[draw(st.sampled_from(sorted(kinds)))]()
 
@@ -298,6 +309,8 @@ _STEPS = [
     _recurrent,
     _states,
     _conv,
+    _transposed,
+    _elementwise,
     _depthwise,
     _dense,
     _frames,
