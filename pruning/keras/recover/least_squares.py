@@ -141,6 +141,30 @@ class _Call:
         return np.asarray(self.pair.first.values[self.pair.first.graph.ops[self.index].outputs[0]])
 
     @cached_property
+    def kept(self) -> list[NDArray[np.int64]]:
+        """Which output places of the original the pruned network has, axis by axis: units may lie there (mixers)."""
+        sizes = self.first.places(self.x, self.y)
+        if self.first.window is not None:
+            return [np.arange(size) for size in sizes]
+        extents = self.pair.whole.case.units.tensors[self.first.tensor]
+        found = []
+        for axis, size in zip(self.first.entering, sizes, strict=False):
+            ids = extents[axis]
+            found.append(np.flatnonzero(~self.pair.gone[ids]) if isinstance(ids, np.ndarray) else np.arange(size))
+        return found
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """How many output places the pruned network has along each axis."""
+        return tuple(map(len, self.kept))
+
+    def in_first(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where these places of the pruned network lie in the original, as flat indices."""
+        pairs = zip(self.kept, np.unravel_index(at, self.places), strict=True)
+        whole = self.first.places(self.x, self.y)
+        return np.ravel_multi_index([kept[index] for kept, index in pairs], whole).astype(np.int64)
+
+    @cached_property
     def terms(self) -> list[tuple[Any, Any]] | None:
         """The other terms of the sum that the outputs enter, in both networks; None without a sum or before one is."""
         if self.chain is None or self.chain.sum is None:
@@ -197,8 +221,8 @@ def _solve(pair: _Pair, calls: list[_Call], amount: float) -> bool:
 
 
 def _places(call: _Call, most: int) -> NDArray[np.int64]:
-    """Output places to look at, as flat indices, drawn by the seed, the kernel and the call."""
-    total = prod(call.first.places(call.x, call.y))
+    """Output places of the pruned network to look at, as flat indices, drawn by the seed, the kernel and the call."""
+    total = prod(call.places)
     seed = [call.pair.whole.seed, zlib.crc32(call.first.kernel.encode()), call.index]
     return np.sort(np.random.default_rng(seed).choice(total, min(most, total), replace=False))
 
@@ -212,7 +236,7 @@ def _batches(
     """
     pair, first, second = call.pair, call.first, call.second
     old, now = pair.whole.case.archive.arrays, pair.arrays
-    places = first.places(call.x, call.y)
+    whole = first.places(call.x, call.y)
     before, after = first.matrix(old[first.kernel]), second.matrix(now[second.kernel])
     _, kept = first.stays(old[first.kernel].shape, pair.whole.case.units.axes, pair.gone)
     outputs = kept.reshape(-1)
@@ -228,10 +252,11 @@ def _batches(
     size = max(1, _BATCH_BYTES // (8 * before.shape[0] * before.shape[1]))
     for start in range(0, len(at), size):
         part = at[start : start + size]
-        wanted = _flat(first.rows(call.x, part, places, old), before)[:, outputs] + constant
-        x = second.rows(call.x_now, part, places, now)
+        in_first = call.in_first(part)
+        wanted = _flat(first.rows(call.x, in_first, whole, old), before)[:, outputs] + constant
+        x = second.rows(call.x_now, part, call.places, now)
         have = _flat(x, after)
-        others, others_now = _others(call, part, outputs)
+        others, others_now = _others(call, in_first, part, outputs)
         lacks = wanted - have + (others - others_now) * inverse
         if found is not None and call.chain is not None and call.chain.bounds is not None:
             fit = _flat(x, found[0]) + found[1].reshape(-1)
@@ -261,12 +286,14 @@ def _affine(call: _Call, outputs: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     return scale[outputs], shift[outputs]
 
 
-def _others(call: _Call, at: NDArray[np.int64], outputs: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def _others(
+    call: _Call, in_first: NDArray[np.int64], at: NDArray[np.int64], outputs: NDArray[np.bool_]
+) -> tuple[Floats, Floats]:
     """The other terms of the sum that the outputs enter, in the original and now; zeros where they are not known."""
     if call.terms is None or call.first.channels is None:
         return np.zeros((1, 1)), np.zeros((1, 1))
     channels = call.first.channels
-    before = sum((_at(term, at, channels)[:, outputs] for term, _ in call.terms), np.zeros((1, 1)))
+    before = sum((_at(term, in_first, channels)[:, outputs] for term, _ in call.terms), np.zeros((1, 1)))
     return before, sum((_at(term, at, channels) for _, term in call.terms), np.zeros((1, 1)))
 
 

@@ -69,11 +69,19 @@ def in_time() -> keras.Model:
     return keras.Model(inputs, L.TimeDistributed(L.Dense(2))(x))
 
 
+def mixed_over_steps() -> keras.Model:
+    """Layers that read steps run at each channel: where channels go the pruned network has fewer places than before."""
+    inputs = keras.Input((5, 4))
+    x = L.Permute((2, 1))(L.Dense(6)(inputs))
+    x = L.Dense(5)(L.Dense(8, "relu")(x))
+    return keras.Model(inputs, L.Dense(2)(L.Permute((2, 1))(x)))
+
+
 def conv_layer(filters: int) -> Any:
     return L.Conv2D(filters, 3, padding="same", activation="relu")
 
 
-MODELS = [residual, kinds_of_convolutions, one_dimension, shared_and_nested, in_time]
+MODELS = [residual, kinds_of_convolutions, one_dimension, shared_and_nested, in_time, mixed_over_steps]
 
 
 def images(model: keras.Model, count: int = 48, seed: int = 0) -> list[np.ndarray]:
