@@ -176,7 +176,9 @@ def _resolved(spec: Spec, dataset: Dataset | None) -> Spec:
     """The spec with its recovery spelled out. Raises `DatasetRequired`, `DatasetMismatch`."""
     if dataset is None:
         if (what := needs_data(spec)) is not None:
-            raise DatasetRequired(f"{what} needs data: give a dataset_id")
+            detail = f"{what} needs data: give a dataset_id"
+            place = FieldError(path="dataset_id", code="dataset_required", detail=detail)
+            raise DatasetRequired(detail, errors=[place])
         return resolve(spec, (), has_labels=False)
     data = DatasetDescription.model_validate(dataset.description)
     trainable = data.splits.get("train", 0) > 0

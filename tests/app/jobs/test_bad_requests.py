@@ -112,7 +112,7 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str]] = {
     "blocks in multiples": (whole(constraints={"round_to": 4}), SPEC, "pruning"),
     "distances of blocks": (whole(criterion={"name": "fpgm"}), SPEC, "pruning"),
     "blocks for channels": (pruning(criterion={"name": "block_influence"}), SPEC, "pruning"),
-    "block criterion without data": (whole(criterion={"name": "block_influence"}), NEEDS, ""),
+    "block criterion without data": (whole(criterion={"name": "block_influence"}), NEEDS, "dataset_id"),
     "fold of blocks": (whole() | {"recovery": [{"stage": "fold"}]}, SPEC, ""),
     "plan of channels for blocks": (
         {"pruning": {"structure": "layer", "target": {"type": "plan", "plan": CHANNELS}}},
@@ -198,7 +198,7 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str]] = {
     "fold on 0 samples": (stages({"stage": "fold", "samples": 0}), RANGE, "recovery.0.samples"),
     "fold with a ridge": (stages({"stage": "fold", "ridge": 1.0}), SPEC, "recovery.0.ridge"),
     "least squares on half a sample": (stages({"stage": "least_squares", "samples": 0.5}), SPEC, "recovery.0.samples"),
-    "least squares without data": (stages({"stage": "fold"}, {"stage": "least_squares"}), NEEDS, ""),
+    "least squares without data": (stages({"stage": "fold"}, {"stage": "least_squares"}), NEEDS, "dataset_id"),
     "distil all and more": (stages({"stage": "fine_tune", "distill": 1.5}), RANGE, "recovery.0.distill"),
     "temperature 0": (stages({"stage": "fine_tune", "temperature": 0}), RANGE, "recovery.0.temperature"),
     "a stage of no list": (pruning() | {"recovery": {"stage": "fold"}}, SPEC, "recovery"),
@@ -231,9 +231,9 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str]] = {
     "model id null": (pruning() | {"model_id": None}, SPEC, "model_id"),
     "no such data": (pruning() | {"dataset_id": f"dst_{NOBODY}"}, MISSING, "dataset_id"),
     "data id nonsense": (pruning() | {"dataset_id": ""}, MISSING, "dataset_id"),
-    "criterion without data": (pruning(criterion={"name": "apoz"}), NEEDS, ""),
+    "criterion without data": (pruning(criterion={"name": "apoz"}), NEEDS, "dataset_id"),
     "no samples": (pruning(criterion={"name": "taylor", "samples": 0}), RANGE, "pruning.criterion.samples"),
-    "stage without data": (pruning() | {"recovery": [{"stage": "batch_norm"}]}, NEEDS, ""),
+    "stage without data": (pruning() | {"recovery": [{"stage": "batch_norm"}]}, NEEDS, "dataset_id"),
 }
 
 
