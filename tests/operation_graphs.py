@@ -175,3 +175,14 @@ def grouped_heads() -> keras.Model:
         bias = ops.expand_dims(ops.convert_to_tensor(_numbers(many, 7)), 1)
         x = L.EinsumDense("abde,def->abf", (None, 6))(ops.dot_product_attention(q, k, v, bias=bias))
     return keras.Model(inputs, _pooled(x))
+
+
+@_model
+def flattened_heads() -> keras.Model:
+    """Heads and their widths, both made by one kernel, put side by side before the output projection."""
+    x = inputs = keras.Input((7, 4))
+    q, k, v = (L.EinsumDense("abc,cde->abde", (None, 3, width), bias_axes="de")(x) for width in (4, 4, 5))
+    scores = ops.softmax(ops.einsum("bqhd,bkhd->bhqk", q, k) / 2.0)
+    x = L.Dense(6, "relu")(ops.reshape(ops.einsum("bhqk,bkhd->bqhd", scores, v), (-1, 7, 15)))
+    x = L.EinsumDense("abc,cde->abde", (7, 5, 2))(x)
+    return keras.Model(inputs, L.Dense(2)(L.Flatten()(x)))

@@ -297,7 +297,10 @@ def _shared_heads(draw: Draw, pool: list[Any]) -> Any:
     x, width, few = pick(draw, pool), draw(st.integers(2, 4)), draw(st.integers(2, 4))
     many, steps = few * draw(st.integers(1, 3)), x.shape[1]
     q, k, v = (L.EinsumDense("abc,cde->abde", (steps, heads, width))(x) for heads in (many, few, few))
-    return L.EinsumDense("abde,def->abf", (steps, draw(_WIDTHS)))(ops.dot_product_attention(q, k, v))
+    y = ops.dot_product_attention(q, k, v)
+    if draw(st.booleans()):
+        return L.Dense(draw(_WIDTHS))(ops.reshape(y, (-1, steps, many * width)))
+    return L.EinsumDense("abde,def->abf", (steps, draw(_WIDTHS)))(y)
 
 
 def _nested(draw: Draw, pool: list[Any]) -> Any:

@@ -233,10 +233,8 @@ def _reshape_run(extents: Value, target: list[int], trace: Trace) -> list[Extent
         return list(target)
     if [size(e) for e in extents if size(e) != 1] == [n for n in target if n != 1]:
         return _unit_axes(extents, target)
-    if len(holders) > 1:
-        trace.pin(extents, "two_unit_axes", _MERGED)
-        return list(target)
-    holder = holders[0]
+    holder = max(holders, key=lambda axis: (size(extents[axis]), axis))
+    trace.pin(tuple(extents[axis] for axis in holders if axis != holder), "two_unit_axes", _MERGED)
     along = [1] * len(extents)
     along[holder] = -1
     ids = extents[holder]
@@ -249,8 +247,8 @@ def _reshape_run(extents: Value, target: list[int], trace: Trace) -> list[Extent
 
 
 _MERGED = (
-    "a reshape merges two axes that both have units: a place of what comes out belongs to one of each, "
-    "and cannot go with either alone"
+    "a reshape merges axes that both have units: a place of what comes out belongs to one of each and cannot go with "
+    "either, so the longer axis alone loses units"
 )
 
 

@@ -172,7 +172,7 @@ def test_units_pass_a_softmax_over_another_axis_that_has_a_mask() -> None:
     weights = L.Softmax()(keras.ops.einsum("abde,acde->adbc", query, key), mask=mask)
     mixed = keras.ops.einsum("adbc,acde->abde", weights, key)
     units = _of(keras.Model([inputs, mask], L.Dense(2)(L.Reshape((5, 6))(mixed))))
-    # What the reshape merges stays: the two dimensions of a head and the heads.
+    # Of what the reshape merges the shorter axis stays: the two dimensions of a head.
     assert {barrier.code for barrier in units.barriers} == {"two_unit_axes", "model_output"}
 
 
@@ -276,6 +276,32 @@ def test_a_lambda_is_a_barrier() -> None:
     barrier = _group(_of(keras.Model(inputs, L.Dense(2)(x))), "before").barrier
     assert barrier is not None
     assert (barrier.layer, barrier.detail.split(":")[0]) == ("flip", "Lambda runs code that is not in the file")
+
+
+REASONS = {
+    "triu": (keras.ops.triu, "Triu picks numbers by where they stand in a matrix"),
+    "map": (lambda x: keras.ops.map(keras.ops.sin, x), "Map runs functions of Python"),
+    "fft": (lambda x: keras.ops.rfft(x)[0], "RFFT makes every number out of all units of an axis"),
+    "sort": (keras.ops.sort, "Sort puts units in an order that depends on the data"),
+    "top": (lambda x: keras.ops.top_k(x, 3)[0], "TopK chooses units by the data"),
+    "largest": (lambda x: keras.ops.one_hot(keras.ops.argmax(x, -1), 4), "Argmax gives the number of a unit"),
+    "parts": (lambda x: keras.ops.array_split(x, 2, -1)[0], "is cut into 2 parts of unlike length"),
+    "single": (lambda x: keras.ops.unstack(x, axis=-1)[1], "takes single elements of an axis that has units"),
+    "differences": (lambda x: keras.ops.diff(x, axis=-1), "Diff subtracts neighbouring units"),
+    "softmax": (keras.ops.softmax, "Softmax takes its statistics over these units, and normalized_axes is keep"),
+}
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_an_operation_that_stops_units_says_why_and_stops_no_others(name: str) -> None:
+    operation, reason = REASONS[name]
+    inputs = keras.Input((4, 3))
+    x = L.Flatten()(operation(L.Dense(5, name="before")(inputs)))
+    units = _of(keras.Model(inputs, L.Dense(2)(L.Dense(6, name="behind")(x))))
+    barrier = _group(units, "before").barrier
+    assert barrier is not None
+    assert barrier.detail.startswith(reason)
+    assert _group(units, "behind").barrier is None
 
 
 def test_a_custom_activation_is_a_barrier() -> None:

@@ -198,6 +198,15 @@ def test_custom_unknown_and_unsafe_classes(tmp_path: Path) -> None:
             load(edited(path, replaced(**entry)))
 
 
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+def test_functions_in_layers_and_operations_are_refused_by_name(tmp_path: Path) -> None:
+    inputs = keras.Input((4,))
+    for output in (keras.layers.Lambda(lambda x: x * 2)(inputs), keras.ops.map(lambda row: row * 2, inputs)):
+        keras.Model(inputs, keras.layers.Dense(2)(output)).save(tmp_path / "m.keras")
+        with pytest.raises(UnsafeFile, match=r"'(Lambda|__lambda__)'.*can run code"):
+            load(tmp_path / "m.keras")
+
+
 def test_a_zip_that_is_no_model(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "z", "w") as bundle:
         bundle.writestr("readme.txt", "hello")

@@ -162,10 +162,13 @@ def test_a_split_takes_the_axis_that_ties_made_already(trace: Trace) -> None:
     np.testing.assert_array_equal(trace.resolve(a), np.repeat(a[::2], 2))
 
 
-def test_two_unit_axes_in_one_run_are_pinned(trace: Trace) -> None:
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_two_unit_axes_in_one_run_the_longer_passes(trace: Trace, turned: bool) -> None:
     a, b = trace.new(2), trace.new(3)
-    assert reshaping.reshape((a, b), [6], trace) == (6,)
-    assert _pinned(trace) == {*a, *b}
+    (merged,) = reshaping.reshape((b, a) if turned else (a, b), [6], trace)
+    np.testing.assert_array_equal(merged, np.repeat(b, 2) if turned else np.tile(b, 2))
+    assert _pinned(trace) == {*a}
+    assert trace.barriers[-1].code == "two_unit_axes"
 
 
 def test_axes_apart_from_the_units_are_reshaped_for_free(trace: Trace) -> None:
