@@ -66,6 +66,9 @@ def structure(
         if not _finite(expected := expecting(inputs)):
             continue
         last = _checked("structure", expected, outputs(sliced, inputs), tolerance, before)
+        # A batch of one is a case of its own where axes of 1 are spread.
+        one = [array[:1] for array in inputs]
+        _checked("structure, one sample", expecting(one), outputs(sliced, one), tolerance, None)
         if last.has_power:
             break
     if last is None:

@@ -221,6 +221,18 @@ def test_models_at_the_edge_of_what_tensorflow_computes_are_proven(layers: list[
     assert verify.delivered(case, cut, gone, probes).has_power
 
 
+def test_a_mistake_that_shows_in_a_batch_of_one_alone_is_caught(tmp_path: Path) -> None:
+    inputs = keras.Input((4, 8))
+    x = keras.layers.Dense(8, use_bias=False)(inputs)
+    y = keras.layers.Dense(1, use_bias=False)(inputs)
+    case = small.case(keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Add()([x, y]))), tmp_path)
+    # As many units as steps are never left otherwise: Keras would add `y` along the units for one sample.
+    gone = next(group.units[:4] for group in case.units.groups if group.barrier is None)
+    probes = probe.probes(live.build(case.archive.config, case.archive.arrays), case.vocabularies, None)
+    with pytest.raises(VerificationFailed, match="structure, one sample: the outputs differ"):
+        verify.structure(case, gone, probes)
+
+
 def test_a_model_that_keras_cannot_run_fails_with_its_words(tmp_path: Path) -> None:
     inputs = keras.Input((5,), dtype="int32")
     x = keras.layers.Embedding(9, 4, mask_zero=True)(inputs)
