@@ -22,7 +22,7 @@ from pruning.contract.spec import Measure, Pruning
 from pruning.isomorphism import of_kernels
 from pruning.limits import Limits
 from pruning.measures import kernels as prunable
-from pruning.measures import macs_through, macs_without_weight, sparse_bytes
+from pruning.measures import macs_through, macs_without_weight, nonzeros, sparse_bytes
 from pruning.scopes import Counts, share, shares
 from pruning.targets import meet
 
@@ -116,7 +116,7 @@ class Kernels(Competition):
         )
         self._arrays, self._paths, self._decided = arrays, paths, decided
         self._raw = scores
-        self._nonzero = np.array([np.count_nonzero(arrays[path]) for path in paths], dtype=np.int64)
+        self._nonzero = np.array([nonzeros(arrays[path]) for path in paths], dtype=np.int64)
         self._itemsize = np.array([units.itemsize(path) for path in paths], dtype=np.int64)
         through = macs_through(units)
         self._macs = np.array([through[path] for path in paths], dtype=np.int64)
@@ -127,7 +127,7 @@ class Kernels(Competition):
         """The measures of all that does not compete."""
         competing = set(self._paths)
         rest = {
-            path: int(np.count_nonzero(self._arrays[path] * decided[path] if path in decided else self._arrays[path]))
+            path: nonzeros(self._arrays[path] * decided[path] if path in decided else self._arrays[path])
             for path in units.sizes
             if path not in competing
         }

@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 
 from pruning.contract.criteria import BatchNormScale, Comparable, OfBlocks, Random
-from pruning.criteria.comparable import aggregate, normalize
+from pruning.criteria.comparable import aggregate, normalize, slice_sums
 from pruning.criteria.evidence import Array, Arrays, Evidence, Floats
 from pruning.criteria.magnitude import NORMS
 
@@ -27,9 +27,9 @@ def magnitudes(criterion: Comparable, units: Units, blocks: Blocks, evidence: Ev
     norm = NORMS[type(criterion)]
 
     def value(kernels: list[Array]) -> Floats:
-        flat = np.concatenate([kernel.astype(np.float64).ravel() for kernel in kernels])
-        total = np.linalg.norm(flat) if norm.power == 2 else np.abs(flat).sum()
-        return np.array([total / flat.size if norm.mean else total])
+        total = sum(slice_sums(kernel, kernel.ndim - 1, norm.power).sum() for kernel in kernels)
+        size = sum(kernel.size for kernel in kernels)
+        return np.array([np.sqrt(total) if norm.power == 2 else total / size if norm.mean else total])
 
     return _joined(criterion, units, blocks, lambda path: len(units.sizes[path]) > 1, value, evidence.weights)
 
