@@ -71,8 +71,10 @@ def _run(
         if op.class_name.endswith(".leave"):
             made = [entered[op.location]]
         elif op.class_name.endswith(".enter"):
-            # A wrapper runs as a whole; what it wraps has no call of its own here.
+            # A wrapper runs as a whole; what it wraps has no call of its own here, as nothing that it reads is there.
             entered[op.location] = called(layers[op.location], op, values)
+            continue
+        elif not values.keys() >= set(op.inputs):
             continue
         elif op.class_name == "InputLayer":
             made = [as_input(values[op.inputs[0]], layers.get(op.location))]

@@ -51,3 +51,16 @@ def test_operations_that_cannot_be_given_a_name_are_found() -> None:
     found = bypass.live_layers(live.build(archive.config, archive.arrays), archive.config)
     sizes = [found["config", "layers", index].size for index, layer in enumerate(layers) if "size" in layer["config"]]
     assert sizes == [layer["config"]["size"] for layer in layers if "size" in layer["config"]] == [[4, 4], [2, 2]]
+
+
+def test_what_a_wrapper_wraps_has_no_call_of_its_own() -> None:
+    tower = keras.Sequential([keras.Input((6, 2)), keras.layers.Conv1D(4, 3), keras.layers.Flatten()])
+    x = entering = keras.Input((5, 6, 2))
+    for wrapped in (tower, keras.layers.Dense(3, activation="relu")):
+        x = keras.layers.TimeDistributed(wrapped)(x)
+    archive = equivalence.archived(keras.Model(entering, keras.layers.Dense(2)(x)))
+    model, graph = live.build(archive.config, archive.arrays), graphs.build(archive.config)
+    inputs = [np.random.default_rng(0).normal(size=(2, 5, 6, 2)).astype(np.float32)]
+    (expected,) = live.call(model, inputs)
+    found = by_bypass(model, archive, graph, inputs)[graph.outputs[0]]
+    np.testing.assert_allclose(np.asarray(found), expected, atol=1e-6)
