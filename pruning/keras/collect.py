@@ -127,13 +127,14 @@ def _statistics(
     def forward(inputs: list[Tensor]) -> list[dict[str, Tensor]]:
         kernels.clear()
         with readings(model) as found:
-            live.call(model, inputs)
+            live.direct(model, inputs)
         known = [(reading, mask) for reading, mask in found if id(reading.kernel) in paths]
         kernels.extend((paths[id(reading.kernel)], reading.axes, reading.sizes) for reading, _ in known)
         return [_of(reading, mask, needed) for reading, mask in known]
 
     signature = [tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs]
-    return kernels, tf.function(forward, autograph=False).get_concrete_function(signature)
+    function = tf.function(forward, autograph=False, jit_compile=live.needs_xla(model) or None)
+    return kernels, function.get_concrete_function(signature)
 
 
 def _of(reading: Reading, mask: Tensor, needed: frozenset[Need]) -> dict[str, Tensor]:

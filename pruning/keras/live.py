@@ -86,19 +86,24 @@ def _place(path: str) -> list[bytes]:
 
 def call(model: keras.Model, inputs: Sequence[Any], training: bool = False) -> list[Any]:
     """The model's outputs in order for its inputs in order, whatever structure it was defined with."""
+    if not needs_xla(model):
+        return direct(model, inputs, training)
+    found = _compiled(model, training)([tf.convert_to_tensor(array) for array in inputs])
+    return list(found)
+
+
+def direct(model: keras.Model, inputs: Sequence[Any], training: bool = False) -> list[Any]:
+    """The same inside a function that is compiled as `needs_xla` asks."""
     sequential = isinstance(model, keras.Sequential)
     packed = inputs[0] if sequential else keras.tree.pack_sequence_as(model.input, list(inputs))
-    if not needs_xla(model):
-        return list(keras.tree.flatten(model(packed, training=training)))
-    found = _compiled(model, training)(keras.tree.map_structure(tf.convert_to_tensor, packed))
-    return list(keras.tree.flatten(found))
+    return list(keras.tree.flatten(model(packed, training=training)))
 
 
 def _compiled(model: keras.Model, training: bool) -> Any:
     """The model as one program of XLA; kept beside the model's own attributes, since compiling takes seconds."""
     name = f"_compiled_{training}"
     if name not in vars(model):
-        call_model = partial(model, training=training)
+        call_model = partial(direct, model, training=training)
         vars(model)[name] = tf.function(call_model, autograph=False, jit_compile=True)
     return vars(model)[name]
 

@@ -91,13 +91,14 @@ def _traced(model: keras.Model) -> tuple[list[Layer], Callable[[list[Any]], Any]
     def forward(inputs: list[Any]) -> list[tuple[Any, Any]]:
         layers.clear()
         moments.clear()
-        live.call(model, inputs)
+        live.direct(model, inputs)
         return list(moments)
 
     signature = [tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs]
     keras.layers.BatchNormalization.call = call
     try:
-        traced = tf.function(forward, autograph=False).get_concrete_function(signature)
+        compiled = live.needs_xla(model) or None
+        traced = tf.function(forward, autograph=False, jit_compile=compiled).get_concrete_function(signature)
     finally:
         keras.layers.BatchNormalization.call = original
     return layers, traced

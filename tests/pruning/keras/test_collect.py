@@ -65,6 +65,24 @@ def perceptron() -> keras.Model:
 # --- activations -----------------------------------------------------------------------------------------------------
 
 
+def test_channels_first_show_what_the_same_layers_show_with_channels_last() -> None:
+    found = []
+    for channels_first in (True, False):
+        keras.utils.set_random_seed(2)
+        how: dict[str, Any] = {"data_format": "channels_first" if channels_first else "channels_last"}
+        inputs = keras.Input((2, 6, 7) if channels_first else (6, 7, 2))
+        x = L.Conv2D(3, 3, activation="relu", **how)(L.Conv2D(4, 3, activation="relu", **how)(inputs))
+        model = keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling2D(**how)(x)))
+        images = np.random.default_rng(0).normal(size=(20, 6, 7, 2)).astype(np.float32)
+        images = np.moveaxis(images, -1, 1) if channels_first else images
+        samples = Samples("train", (images,), (), ("float32",))
+        inputs_seen = seen(model, Wanda(name="wanda", batch_size=16), samples)[1].inputs
+        found.append({path: one.square for path, one in inputs_seen.items()})
+    assert found[0].keys() == found[1].keys() != set()
+    for path, first in found[0].items():
+        np.testing.assert_allclose(first, found[1][path], rtol=1e-4)
+
+
 def test_inputs_are_those_of_the_live_layers_over_all_batches() -> None:
     model = small.residual()
     images, _ = small.images(40)
