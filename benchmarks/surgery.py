@@ -12,7 +12,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.figure import Figure
 from pruning import archive, criteria, graph, selection, surgery, units
@@ -20,6 +24,7 @@ from pruning.contract.criteria import L2
 from pruning.contract.spec import Pruning, RatioTarget
 
 ROUNDS = 9
+PAUSE = 0.2  # seconds
 GOAL, FILE_GOAL = 0.15, 0.7
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / ".venv-peer"
@@ -31,31 +36,35 @@ def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "resnet50.keras"
         subprocess.run([sys.executable, "-c", SAVE, str(path)], check=True, stderr=subprocess.DEVNULL)
-        original = archive.read(path)
+        mapped = archive.read(path)
+        original = replace(mapped, arrays={name: np.array(array) for name, array in mapped.arrays.items()})
+        sides = (partial(in_memory, original), partial(from_file_to_file, path))
         note = ""
-        ours, with_files, theirs = [], [], []
-
-        def one_round() -> None:
-            ours.append(in_memory(original))
-            with_files.append(from_file_to_file(path))
-
-        one_round()  # the first one warms up, on both sides
-        ours.clear()
-        with_files.clear()
         try:
-            with peer() as round_of_theirs:
-                for _ in range(ROUNDS):
-                    one_round()
-                    theirs.append(round_of_theirs())
+            with peer() as theirs:
+                (ours, reference), (with_files, files_reference) = (interleaved(side, theirs) for side in sides)
         except PeerMissing as error:
-            note = str(error)
-            for _ in range(ROUNDS):
-                one_round()
+            note, reference, files_reference = str(error), (), ()
+            ours, with_files = (interleaved(side)[0] for side in sides)
     over, what = "Torch-Pruning's graph and step", "ResNet-50, 50 % of channels: "
     return [
-        Figure(f"{what}graph, scores, plan, surgery", over, tuple(ours), tuple(theirs), GOAL, note=note),
-        Figure(f"{what}the same from file to file", over, tuple(with_files), tuple(theirs), FILE_GOAL, note=note),
+        Figure(f"{what}graph, scores, plan, surgery", over, ours, reference, GOAL, note=note),
+        Figure(f"{what}the same from file to file", over, with_files, files_reference, FILE_GOAL, note=note),
     ]
+
+
+def interleaved(*sides: Callable[[], float]) -> list[tuple[float, ...]]:
+    """The seconds of each side, one after the other in every round; the first round warms up and is left out.
+
+    Before each it is quiet for a moment: threads that spin on, files still to be written slow both sides down.
+    """
+
+    def alone(side: Callable[[], float]) -> float:
+        time.sleep(PAUSE)
+        return side()
+
+    rounds = [[alone(side) for side in sides] for _ in range(ROUNDS + 1)][1:]
+    return list(zip(*rounds, strict=True))
 
 
 def in_memory(original: archive.Archive) -> float:

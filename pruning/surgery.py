@@ -271,7 +271,7 @@ def without_build_config(value: Any) -> Any:
     # Told apart by `dict`, as JSON makes them: an abstract class costs as much as all the rest, on thousands of values.
     if isinstance(value, dict):
         return {
-            key: without_build_config(item) if isinstance(item, _NESTED) else item
+            key: without_build_config(item) if isinstance(item, _NESTED) and key != "inbound_nodes" else item
             for key, item in value.items()
             if key != "build_config"
         }

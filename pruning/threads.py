@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+_MOST = 4  # each may hold copies of the array that it works on
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def each(work: Callable[[Item], Result], items: Sequence[Item], size: Callable[[Item], int]) -> list[Result]:
     """What `work` makes of every item, in their order. Threads take the items in turn, by `size`, their elements."""
-    hands = os.cpu_count() or 1
+    hands = min(os.cpu_count() or 1, _MOST)
     by_size = sorted(range(len(items)), key=lambda index: size(items[index]), reverse=True)
     done: dict[int, Result] = {}
 

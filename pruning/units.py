@@ -316,6 +316,7 @@ def _groups(axes: tuple[Axis, ...], reasons: Ids, trace: Trace, renamed: Ids) ->
     _, first, group_of = np.unique(sums, return_index=True, return_inverse=True)
     order = np.argsort(first)
     group_of = np.append(np.argsort(order)[group_of], FIXED)
+    sizes = np.bincount(group_of[:-1], minlength=len(order))
     made_by = _touching(producers, group_of, len(order))
     touched = _touching(axes, group_of, len(order))
     because = _because(trace, renamed, group_of, len(order))
@@ -326,14 +327,16 @@ def _groups(axes: tuple[Axis, ...], reasons: Ids, trace: Trace, renamed: Ids) ->
     for index, (makers, axes_of_group) in enumerate(zip(made_by, touched, strict=True)):
         lead = makers[0]
         units = lead.ids[group_of[lead.ids] == index]
-        _, at = np.unique(units, return_index=True)
+        if len(units) > sizes[index]:
+            _, at = np.unique(units, return_index=True)
+            units = units[np.sort(at)]
         names = tuple(dict.fromkeys(axis.layer for axis in makers))
         used[lead.layer] = used.get(lead.layer, 0) + 1
         reason = int(reasons[units[0]])
         groups.append(
             Group(
                 id=lead.layer if used[lead.layer] == 1 else f"{lead.layer}#{used[lead.layer]}",
-                units=units[np.sort(at)],
+                units=units,
                 producers=names,
                 layers=tuple(dict.fromkeys(axis.layer for axis in axes_of_group)),
                 coupled_because=because[index] if len(names) > 1 else None,

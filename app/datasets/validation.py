@@ -20,7 +20,7 @@ MAX_HEADER_BYTES = 10_000
 _NPY = b"\x93NUMPY"
 _KINDS = {"f": "float", "i": "int", "u": "uint", "c": "complex", "b": "bool"}
 _TEXTS = {"U": 4, "S": 1}  # bytes of one sign
-_DESCRIPTION = re.compile(r"[<>|=]?(?P<kind>[a-zA-Z])(?P<size>\d{0,6})(?:\[\w{1,20}\])?")
+_DESCRIPTION = re.compile(r"[<>|=]?(?P<kind>[a-zA-Z])(?P<size>\d{0,6})(?:(?<=[mM]8)\[\w{1,20}\])?")
 _SIZE_OF_LENGTH = {1: "<H", 2: "<I", 3: "<I"}
 
 

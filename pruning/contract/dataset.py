@@ -70,7 +70,7 @@ def describe(arrays: list[Array]) -> DatasetDescription:
         if not array.shape or array.shape[0] == 0:
             raise DatasetMismatch(f"array {array.name!r} has shape {tuple(array.shape)}: the first axis counts samples")
         other = alike.setdefault((role, port), array)
-        if _rank(other) != _rank(array):
+        if len(other.shape) != len(array.shape) and _rank(other) != _rank(array):
             raise DatasetMismatch(
                 f"array {array.name!r} has samples of shape {tuple(array.shape[1:])}, {other.name!r} of shape "
                 f"{tuple(other.shape[1:])}: the splits of one data set are alike"

@@ -37,7 +37,8 @@ def slices(units: Units, axes: Iterable[Axis]) -> Iterator[tuple[Group, Axis, Ar
     for axis in axes:
         if (found := known.get(id(axis.ids))) is None:
             owner = units.owners[axis.ids]
-            groups = [(units.groups[index], owner == index) for index in np.unique(owner[owner >= 0])]
+            there = np.flatnonzero(np.bincount(owner + 1)[1:])
+            groups = [(units.groups[index], owner == index) for index in there]
             found = [(group, here, place[axis.ids[here]]) for group, here in groups if group.barrier is None]
             known[id(axis.ids)] = found
         for group, here, at in found:

@@ -66,14 +66,22 @@ def structure(
         if not _finite(expected := expecting(inputs)):
             continue
         last = _checked("structure", expected, outputs(sliced, inputs), tolerance, before)
-        # A batch of one is a case of its own where axes of 1 are spread.
-        one = [array[:1] for array in inputs]
-        _checked("structure, one sample", expecting(one), outputs(sliced, one), tolerance, None)
+        _check_one_sample([array[:1] for array in inputs], original, expecting, partial(outputs, sliced), tolerance)
         if last.has_power:
             break
     if last is None:
         raise VerificationFailed("structure: the outputs are not finite on any probe inputs, so nothing can be proven")
     return last
+
+
+def _check_one_sample(one: Probe, original: Outputs, expecting: Outputs, sliced: Outputs, tolerance: float) -> None:
+    """The same on a batch of one, a case of its own where axes of 1 are spread; if the original takes such a batch."""
+    try:
+        before = original(one)
+    except VerificationFailed:
+        return
+    if _finite(before) and _finite(expected := expecting(one)):
+        _checked("structure, one sample", expected, sliced(one), tolerance, None)
 
 
 def delivered(case: Case, cut: Archive, removed: Array, probes: Sequence[Probe], blocks: Sequence[Block] = ()) -> Check:
@@ -207,7 +215,8 @@ def _numbers(call: Callable[[], list[Any]]) -> list[Array]:
     except Exception as error:
         # Keras sets the first words of some messages in bold.
         plain = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
-        raise VerificationFailed(f"the model cannot be run here: {plain[:300]}") from error
+        said = f"{type(error).__name__}: {plain[:300]}"
+        raise VerificationFailed(f"the model cannot be run here: {said}") from error
     return [np.asarray(keras.ops.convert_to_numpy(output)).astype(np.float64) for output in found]
 
 

@@ -60,6 +60,10 @@ def test_labels_with_and_without_an_axis_of_their_own_and_lengths_of_any_size_ar
     assert check(npz(**arrays), tmp_path).splits == {"train": 4, "validation": 1, "test": 3}
 
 
+def test_one_step_of_many_is_no_other_rank(tmp_path: Path) -> None:
+    assert check(npz(x_train=np.ones((4, 12)), x_test=np.ones((3, 1))), tmp_path).splits == {"train": 4, "test": 3}
+
+
 def test_header_versions(tmp_path: Path) -> None:
     for version in (1, 2, 3):
         assert check(archive({"x.npy": npy("'<f4'", "(2,)", bytes(8), version)}), tmp_path).arrays[0].dtype == "float32"
@@ -82,6 +86,7 @@ REFUSED: dict[str, tuple[bytes, type[SecateurError]]] = {
     "texts too short": (archive({"x.npy": npy("'<U2'", "(2,)", bytes(15))}), UnreadableFile),
     "dates": (npz(x=np.array(["2026-01-01"], "M8[D]")), DatasetMismatch),
     "complex": (npz(x=np.ones(3, "complex64")), DatasetMismatch),
+    "numbers with a unit": (archive({"x.npy": npy("'<f4[x]'", "(2,)", bytes(8))}), UnreadableFile),
     "unknown name": (npz(x=ones, weights=ones), DatasetMismatch),
     "no inputs": (npz(y=ones), DatasetMismatch),
     "lengths differ": (npz(x=ones, y=np.ones(3)), DatasetMismatch),

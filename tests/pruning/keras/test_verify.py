@@ -233,6 +233,23 @@ def test_a_mistake_that_shows_in_a_batch_of_one_alone_is_caught(tmp_path: Path) 
         verify.structure(case, gone, probes)
 
 
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda x: (x - keras.ops.mean(x, 0, keepdims=True)) / keras.ops.std(x, 0, keepdims=True),
+        lambda x: keras.ops.reshape(keras.ops.reshape(x, (2, 6)), (2, 6)),
+    ],
+    ids=["not finite", "of another batch"],
+)
+def test_models_that_take_no_batch_of_one_are_proven_on_others(mix: Any, tmp_path: Path) -> None:
+    inputs = keras.Input((6,), batch_size=2)
+    x = keras.layers.Dense(8, activation="relu")(mix(inputs))
+    case = small.case(keras.Model(inputs, keras.layers.Dense(2)(x)), tmp_path)
+    gone = next(group.units[:4] for group in case.units.groups if group.barrier is None)
+    batch = [np.random.default_rng(0).normal(size=(2, 6))]
+    assert verify.structure(case, gone, [batch]).has_power
+
+
 def test_a_model_that_keras_cannot_run_fails_with_its_words(tmp_path: Path) -> None:
     inputs = keras.Input((5,), dtype="int32")
     x = keras.layers.Embedding(9, 4, mask_zero=True)(inputs)
@@ -240,5 +257,7 @@ def test_a_model_that_keras_cannot_run_fails_with_its_words(tmp_path: Path) -> N
     scores = keras.layers.Softmax(axis=1)(keras.layers.Dense(1)(x))
     case = small.case(keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Multiply()([x, scores]))), tmp_path)
     whole = live.build(case.archive.config, case.archive.arrays)
-    with pytest.raises(VerificationFailed, match=r"cannot be run here: .*Softmax.call\(\)\. The `mask` must be"):
+    with pytest.raises(
+        VerificationFailed, match=r"cannot be run here: ValueError: .*Softmax.call\(\)\. The `mask` must be"
+    ):
         verify.outputs(whole, [np.ones((2, 5), np.int32)])
