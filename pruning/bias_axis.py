@@ -1,4 +1,4 @@
-"""Widths that a layer must not be left with: there Keras adds its bias along another axis (`rules.bias`)."""
+"""Widths that a layer must not be left with: there Keras adds its bias along another axis (`rules.bias_add`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 
 from pruning.contract.errors import ContradictorySpec
 from pruning.contract.result import Warning
-from pruning.rules.extents import Ids
+from pruning.rules.extents import FIXED, Ids
+from pruning.rules.trace import Avoided
 from pruning.units import Units
 
 
@@ -25,7 +26,7 @@ def refuse(units: Units, removed: Ids) -> None:
     gone = units.gone(removed)
     for one in units.avoided:
         if np.count_nonzero(~gone[one.ids]) == one.count:
-            detail = f"{one.layer!r} would have {one.count} {one.what}: {one.why}. Keep one unit more or less"
+            detail = f"{_named(one, units)} would have {one.count} {one.what}: {one.why}. Keep one unit more or less"
             raise ContradictorySpec(detail)
 
 
@@ -41,8 +42,15 @@ def kept(units: Units, removed: Ids) -> list[Warning]:
         widest = int(np.unique(left_free, return_counts=True)[1].max(initial=0))
         if one.count < len(left) <= one.count + widest:
             detail = (
-                f"{one.layer!r} has {len(left)} {one.what} and must not have {one.count}: {one.why}. So a unit may "
-                "have stayed that scores no higher than those that went"
+                f"{_named(one, units)} has {len(left)} {one.what} and must not have {one.count}: {one.why}. "
+                "So a unit may have stayed that scores no higher than those that went"
             )
             found.append(Warning(code="bias_axis", detail=detail))
     return found
+
+
+def _named(one: Avoided, units: Units) -> str:
+    """The layer, and where it only passes units on the one that makes them."""
+    owners = units.owners[one.ids]
+    makers = units.groups[owners[owners != FIXED][0]].producers
+    return repr(one.layer) if one.layer in makers else f"{one.layer!r} (units of {makers[0]!r})"

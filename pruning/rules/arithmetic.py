@@ -8,8 +8,7 @@ import numpy as np
 
 from pruning.graph import Op
 from pruning.nodes import Ref
-from pruning.rules import bias as biases
-from pruning.rules import operation
+from pruning.rules import bias_add, operation
 from pruning.rules.extents import Ids, Value, replaced
 from pruning.rules.merge import broadcast, strung
 from pruning.rules.trace import Constant, Trace
@@ -57,13 +56,13 @@ def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """NumPy's broadcasting: a lower rank gets axes of 1 in front. Constants lose the numbers of lost units."""
     given = operands(op, inputs)
     rank = max(len(value) for value, _ in given)
-    values: list[Value] = [(*(1,) * (rank - len(value)), *value) for value, where in given if where is None]
-    output = broadcast(values, trace)
-    if op.class_name == "Add":
-        biases.of_sum(values, output, trace)
+    values: list[Value] = [(*(1,) * (rank - len(value)), *value) for value, _ in given]
+    output = broadcast([value for value, (_, where) in zip(values, given, strict=True) if where is None], trace)
     for shape, where in given:
         if where is not None:
             output = beside(output, shape, where, trace)
+    if op.class_name == "Add":
+        bias_add.of_sum(values, output, trace)
     return output
 
 
@@ -80,9 +79,6 @@ def select(op: Op, inputs: list[Value], trace: Trace) -> Value:
 def beside(value: Value, shape: Value, where: Location, trace: Trace) -> Value:
     """A tensor that meets a constant of this shape, whose numbers stand at `where` in the config."""
     output = list(value)
-    # Keras adds any constant that squeezes to a vector as long as the last axis is as a bias, wherever its axis lies.
-    if trace.op.class_name == "Add" and shape[-1:] == (1,) and sum(n != 1 for n in shape) == 1:
-        trace.pin(value[-1], "constant", "a constant along another axis is added, which Keras could take for a bias")
     for axis, n in enumerate(reversed(shape), 1):
         extent = value[-axis]
         if isinstance(extent, np.ndarray) and len(extent) == n != 1:

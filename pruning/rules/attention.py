@@ -13,8 +13,7 @@ import numpy as np
 
 from pruning.graph import Op
 from pruning.nodes import Ref
-from pruning.rules import bias as biases
-from pruning.rules import layer, operation
+from pruning.rules import bias_add, layer, operation
 from pruning.rules.arithmetic import constant, counts
 from pruning.rules.convolution import repeated
 from pruning.rules.extents import Extent, Ids, Value, size
@@ -136,7 +135,7 @@ def _project(name: str, tensor: Value, axes: tuple[Extent, Extent], role: Role, 
         trace.expect(bias, sizes)
         trace.bind(bias, 0, heads, "follower")
         trace.bind(bias, 1, dims, "consumer" if role == "factor" else "follower")
-        biases.of_several((*tensor[:-1], heads, dims), (len(tensor) - 1, len(tensor)), "dimensions a head", trace)
+        bias_add.of_several((*tensor[:-1], heads, dims), (len(tensor) - 1, len(tensor)), "dimensions a head", trace)
     trace.cost(tensor[1:-1], (tensor[-1], heads, dims), kernel)
 
 
@@ -158,7 +157,7 @@ def _leave(name: str, query: Value, heads: Extent, dims: Ids, op: Op, trace: Tra
         for axis, extent in enumerate(leaving):
             trace.bind(trace.weight(1, name), axis, extent, "follower")
         output = (*query[:-1], *leaving)
-        biases.of_several(output, range(len(query) - 1, len(output)), "units of the last axis", trace)
+        bias_add.of_several(output, range(len(query) - 1, len(output)), "units of the last axis", trace)
     trace.cost(query[1:-1], (heads, dims, *leaving), kernel)
     if given:
         trace.resize("output_shape", leaving)

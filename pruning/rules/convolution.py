@@ -7,8 +7,7 @@ from math import prod
 import numpy as np
 
 from pruning.graph import Op
-from pruning.rules import bias as biases
-from pruning.rules import layer, operation
+from pruning.rules import bias_add, layer, operation
 from pruning.rules.activation import activate
 from pruning.rules.extents import Extent, Ids, Value, channel_axis, places, replaced, size
 from pruning.rules.trace import Trace
@@ -38,7 +37,7 @@ def conv(op: Op, inputs: list[Value], trace: Trace) -> Value:
     trace.resize("filters", filters)
     trace.width(filters)
     output = replaced(slide(op, "kernel_size", value, trace), channels, filters)
-    biases.of_channels(op, output, channels, trace)
+    bias_add.of_channels(op, output, channels, trace)
     trace.cost(places(output, channels), (entering, filters), kernel, prod(window))
     return activate(op.config["activation"], output, trace)
 
@@ -79,7 +78,7 @@ def depthwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
         trace.follow(trace.weight(1), leaving)
     trace.width(leaving)
     output = replaced(slide(op, "kernel_size", value, trace), channels, leaving)
-    biases.of_channels(op, output, channels, trace)
+    bias_add.of_channels(op, output, channels, trace)
     trace.cost(places(output, channels), (leaving,), kernel, prod(window))
     return activate(op.config["activation"], output, trace)
 
@@ -103,7 +102,7 @@ def separable(op: Op, inputs: list[Value], trace: Trace) -> Value:
     trace.resize("filters", filters)
     trace.width(filters)
     output = replaced(slide(op, "kernel_size", value, trace), channels, filters)
-    biases.of_channels(op, output, channels, trace)
+    bias_add.of_channels(op, output, channels, trace)
     trace.cost(places(output, channels), (between,), kernel, prod(window))
     trace.cost(places(output, channels), (between, filters), pointwise)
     return activate(op.config["activation"], output, trace)
@@ -125,7 +124,7 @@ def transposed(op: Op, inputs: list[Value], trace: Trace) -> Value:
     trace.width(filters)
     trace.cost(places(value, channels), (value[channels], filters), kernel, prod(window))
     output = replaced(spread(op, value, trace), channels, filters)
-    biases.of_channels(op, output, channels, trace)
+    bias_add.of_channels(op, output, channels, trace)
     return activate(op.config["activation"], output, trace)
 
 

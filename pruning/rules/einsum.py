@@ -5,8 +5,7 @@ from __future__ import annotations
 from string import ascii_uppercase
 
 from pruning.graph import Op
-from pruning.rules import bias as biases
-from pruning.rules import layer, operation
+from pruning.rules import bias_add, layer, operation
 from pruning.rules.activation import activate
 from pruning.rules.arithmetic import operands
 from pruning.rules.extents import Extent, Value, size
@@ -35,10 +34,11 @@ def einsum_dense(op: Op, inputs: list[Value], trace: Trace) -> Value:
     output = tuple(known[letter] for letter in leaving)
     if op.config.get("bias_axes"):
         bias = trace.weight(1)
-        shape = [letter for letter in leaving if letter in op.config["bias_axes"]]
-        for axis, letter in enumerate(shape, len(trace.shape(bias)) - len(shape)):
-            trace.bind(bias, axis, known[letter], "follower")
-        biases.of_several(output, [leaving.index(letter) for letter in shape], "units of the last axis", trace)
+        axes = [axis for axis, letter in enumerate(leaving) if letter in op.config["bias_axes"]]
+        for axis in axes:
+            # Keras gives it all axes from its first one on, of size 1 where they are not its own.
+            trace.bind(bias, axis - len(leaving) + len(trace.shape(bias)), output[axis], "follower")
+        bias_add.of_several(output, axes, "units of the last axis", trace)
     given = op.config["output_shape"]
     changing = tuple(old and known[letter] for letter, old in zip(leaving[1:], listed, strict=True))
     trace.resize("output_shape", changing[-len(given) :] if isinstance(given, list | tuple) else changing[-1])

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pruning.graph import Op
-from pruning.rules import bias as biases
-from pruning.rules import layer, operation
+from pruning.rules import bias_add, layer, operation
 from pruning.rules.extents import FIXED, Extent, Value, size
 from pruning.rules.trace import Trace
 
@@ -20,7 +19,7 @@ def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
     values = [(*value[:1], *(1,) * (rank - len(value)), *value[1:]) for value in inputs]
     output = broadcast(values, trace)
     if op.class_name in ("Add", "Average"):
-        biases.of_sum(values, output, trace)
+        bias_add.of_sum(values, output, trace)
     return output
 
 

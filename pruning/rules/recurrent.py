@@ -12,8 +12,7 @@ import numpy as np
 from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op, snake_case
 from pruning.nodes import refs
-from pruning.rules import bias as biases
-from pruning.rules import layer, rule_of
+from pruning.rules import bias_add, layer, rule_of
 from pruning.rules.activation import activate
 from pruning.rules.extents import Extent, Ids, Value, channel_axis, places, replaced, size
 from pruning.rules.merge import strung
@@ -172,7 +171,7 @@ def conv_lstm(op: Op, inputs: list[Value], trace: Trace) -> Value | list[Value]:
     trace.resize("filters", filters)
     trace.width(filters)
     output = replaced(slide(op, "kernel_size", frame, trace), channels, filters)
-    biases.of_channels(op, output, channels, trace)
+    bias_add.of_channels(op, output, channels, trace)
     spaces = (spatial(value[1], trace), *places(output, channels))
     trace.cost(spaces, (frame[channels], across), kernel, prod(window))
     trace.cost(spaces, (filters, across), inner, prod(window))

@@ -114,18 +114,22 @@ def test_a_plan_that_leaves_one_dimension_is_refused(tmp_path: Path) -> None:
         )
 
 
-def _gated(add: Any) -> keras.Model:
-    inputs = keras.Input((6, 5))
-    x = L.Conv1D(8, 3, padding="same", name="wide")(inputs)
-    return keras.Model(inputs, L.Dense(2)(L.GlobalMaxPooling1D()(add(x, L.Dense(1, name="shift")(inputs)))))
+def _gated(add: Any, width: int = 8, steps: int | None = 6) -> keras.Model:
+    inputs = keras.Input((steps, 5))
+    x = L.Conv1D(width, 3, padding="same", name="wide")(inputs)
+    x = L.GlobalMaxPooling1D()(add(x, L.Dense(1, name="shift")(inputs)))
+    return keras.Model(inputs, L.Dense(2)(L.Dense(8, name="hidden")(x)))
 
 
-def _shifted_channels() -> keras.Model:
+def _shifted_channels(width: int = 8, constant: bool = False) -> keras.Model:
     first: dict[str, Any] = {"data_format": "channels_first"}
     inputs = keras.Input((5, 4, 6))
-    x = L.Conv2D(8, 3, padding="same", use_bias=False, name="wide", **first)(inputs)
-    x = L.Add()([x, L.GlobalAveragePooling2D(keepdims=True, **first)(x)])
-    return keras.Model(inputs, L.Dense(2)(L.GlobalMaxPooling2D(**first)(x)))
+    x = L.Conv2D(width, 3, padding="same", use_bias=False, name="wide", **first)(inputs)
+    if constant:
+        x = x + np.linspace(-1, 1, width, dtype="float32").reshape(-1, 1, 1)
+    else:
+        x = L.Add()([x, L.GlobalAveragePooling2D(keepdims=True, **first)(x)])
+    return keras.Model(inputs, L.Dense(2)(L.Dense(8, name="hidden")(L.GlobalMaxPooling2D(**first)(x))))
 
 
 @pytest.mark.parametrize(
@@ -135,24 +139,100 @@ def _shifted_channels() -> keras.Model:
         lambda: _gated(lambda x, y: L.Average()([x, y])),
         lambda: _gated(lambda x, y: x + y),
         _shifted_channels,
+        lambda: _shifted_channels(constant=True),
     ],
-    ids=["add", "average", "operator", "channels first"],
+    ids=["add", "average", "operator", "channels first", "constant"],
 )
 def test_one_sample_is_added_as_many_are(build: Callable[[], keras.Model], tmp_path: Path) -> None:
     """Left with 6 units, as long as the other axis, Keras would add the small tensor along the wrong one."""
     build().save(tmp_path / "model.keras")
     rule = {"layers": {"wide": {"ratio": 0.25}}, "target": {"type": "manual"}}
     quiet = {"recovery": [], "measures": {"latency": None}}
-    with pytest.raises(ContradictorySpec, match="would have 6 units"):
+    with pytest.raises(ContradictorySpec, match=r"\(units of 'wide'\) would have 6 units"):
         pruning.prune(tmp_path / "model.keras", {"pruning": rule, **quiet}, out=tmp_path)
-    wanted = {"target": {"type": "ratio", "value": 0.25}}
+    wanted = {"target": {"type": "ratio", "value": 0.25}, "scope": "layer"}
     result = pruning.prune(tmp_path / "model.keras", {"pruning": wanted, **quiet}, out=tmp_path)
+    assert result.verification is not None
     assert {layer.name: layer.width_after for layer in result.layers}["wide"] == 7
     assert [said.partition(" has ")[2] for said in _said(result)] == ["7 units and must not have 6"]
     model = keras.saving.load_model(tmp_path / "pruned.keras")
     samples = np.random.default_rng(0).normal(size=(3, *model.input_shape[1:])).astype("float32")
     one_by_one = np.concatenate([np.asarray(model(samples[i : i + 1])) for i in range(3)])
     np.testing.assert_allclose(one_by_one, model(samples), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("build", "length"),
+    [
+        (lambda: _gated(lambda x, y: L.Add()([x, y]), width=6), 6),
+        (lambda: _shifted_channels(width=6), 6),
+        (lambda: _shifted_channels(width=6, constant=True), 6),
+        # Probes have 64 steps where they are free.
+        (lambda: _gated(lambda x, y: x + y, width=64, steps=None), 64),
+        (lambda: _gated(lambda x, y: x + y, width=128, steps=None), 64),
+        (lambda: _gated(lambda x, y: x + y, width=8, steps=None), 4),
+    ],
+    ids=["steps", "channels first", "constant", "free steps", "free steps, wider", "free steps, narrower"],
+)
+def test_axes_that_are_or_may_come_as_long_keep_their_units(
+    build: Callable[[], keras.Model], length: int, tmp_path: Path
+) -> None:
+    """Each model gives, also for one sample at that length, what the original gives without the hidden units."""
+    build().save(tmp_path / "model.keras")
+    spec = {
+        "pruning": {"target": {"type": "ratio", "value": 0.5}, "scope": "layer"},
+        "recovery": [],
+        "measures": {"latency": None},
+    }
+    result = pruning.prune(tmp_path / "model.keras", spec, out=tmp_path)
+    widths = {layer.name: (layer.width_before, layer.width_after) for layer in result.layers}
+    assert widths["wide"][0] == widths["wide"][1]
+    assert widths["hidden"] == (8, 4)
+    original, pruned = (keras.saving.load_model(tmp_path / name) for name in ("model.keras", "pruned.keras"))
+    before, after = (keras.Model(m.inputs[0], m.get_layer("hidden").input) for m in (original, pruned))
+    for count in (1, 3):
+        shape = (count, *(size or length for size in original.input_shape[1:]))
+        samples = np.random.default_rng(0).normal(size=shape).astype("float32")
+        np.testing.assert_allclose(after(samples), before(samples), rtol=1e-5, atol=1e-6)
+
+
+def _middle() -> keras.Model:
+    """A bias on an axis that is not the last one, of four units beside eight."""
+    inputs = keras.Input((5, 3))
+    x = L.EinsumDense("abc,cde->abde", (5, 4, 8), bias_axes="d", name="split")(inputs)
+    x = L.EinsumDense("abde,def->abf", (5, 6), name="joined")(x)
+    return keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling1D()(x)))
+
+
+def _heads() -> keras.Model:
+    """More heads than steps, which may be left as many."""
+    inputs = keras.Input((5, 3))
+    x = L.EinsumDense("abc,cde->abde", (5, 8, 2), bias_axes="de", name="split")(inputs)
+    x = L.EinsumDense("abde,def->abf", (5, 6), name="joined")(x)
+    return keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling1D()(x)))
+
+
+@pytest.mark.parametrize(
+    ("build", "refused", "what"),
+    [
+        (_middle, [4, 5, 6, 7], "'split' would have 4 units: Keras adds a bias"),
+        (_heads, [1], "'split' would have 1 units of the last axis"),
+    ],
+    ids=["one axis", "heads"],
+)
+def test_a_bias_that_comes_to_be_as_long_as_another_axis(
+    build: Callable[[], keras.Model], refused: list[int], what: str, tmp_path: Path
+) -> None:
+    build().save(tmp_path / "model.keras")
+    quiet = {"recovery": [], "measures": {"latency": None}}
+    rule = {"layers": {"split": {"remove": refused}}, "target": {"type": "manual"}}
+    with pytest.raises(ContradictorySpec, match=what):
+        pruning.prune(tmp_path / "model.keras", {"pruning": rule, **quiet}, out=tmp_path)
+    floor = pruning.inspect(tmp_path / "model.keras").floor["parameters"]
+    budget = {"target": {"type": "budget", "measure": "parameters", "at_most": floor}}
+    result = pruning.prune(tmp_path / "model.keras", {"pruning": budget, **quiet}, out=tmp_path)
+    assert result.verification is not None
+    assert result.measures.after.parameters == floor
 
 
 def test_sums_whose_axes_cannot_be_mistaken_lose_what_they_are_asked_to(tmp_path: Path) -> None:

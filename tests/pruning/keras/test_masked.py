@@ -81,7 +81,7 @@ def test_a_transformer_loses_the_width_of_its_stream(tmp_path: Path) -> None:
     for check in (result.verification.structure, result.verification.delivered):
         assert check is not None
         assert check.has_power
-    # One of two dimensions a head would be half of them: see `pruning.rules.bias`.
+    # One of two dimensions a head would be half of them: see `pruning.rules.bias_add`.
     assert [warning.detail[:42] for warning in result.warnings] == ["'grouped' has 2 dimensions a head and must"]
     pruned.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     before = pruned.get_layer("embed").get_weights()[0]
