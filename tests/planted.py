@@ -376,11 +376,12 @@ def _constant(change: Callable[[Any], Any]) -> Iterator[None]:
             counts(where, axis, changed, trace)
 
     with ExitStack() as stack:
-        for module in (arithmetic, kernels, normalization, products):
+        for module in (arithmetic, attention, kernels, normalization, products):
             stack.enter_context(patch.object(module, "counts", bent))
         yield
 
 
-for _name in ("Rescaling", "Multiply", "Matmul", "BatchNorm", "LayerNorm", "DepthwiseConv", "Tensordot"):
+_WITH_KERNELS = ("DepthwiseConv", "DotProductAttention", "Tensordot")
+for _name in ("Rescaling", "Multiply", "Matmul", "BatchNorm", "LayerNorm", *_WITH_KERNELS):
     _plant(f"{_name}: a constant's numbers one off", lambda: _constant(_off_by_one))
     _plant(f"{_name}: a constant keeps its numbers", lambda: _constant(lambda _: None))

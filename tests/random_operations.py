@@ -36,8 +36,7 @@ _OTHERWISE: dict[str, Callable[..., Any]] = {
 def _known(rule: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
     """The functions of all operations that a rule is for, by class name."""
     names = sorted(name for (kind, name), found in RULES.items() if kind == "ops" and found is rule)
-    found = {name: _OTHERWISE.get(name) or getattr(ops, _snake(name), None) for name in names}
-    return {name: function for name, function in found.items() if function and name not in _LEFT_OUT}
+    return {name: _OTHERWISE.get(name) or getattr(ops, _snake(name)) for name in names if name not in _LEFT_OUT}
 
 
 def _snake(name: str) -> str:
