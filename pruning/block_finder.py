@@ -20,7 +20,7 @@ from pruning import units as unit_finder
 from pruning.blocks import Block, Blocks
 from pruning.graph import Graph, Op
 from pruning.rules.extents import shape_of
-from pruning.rules.passing import changes_type
+from pruning.rules.passing import kinds
 from pruning.rules.trace import Barrier
 from pruning.steps import Level, Location, Step
 from pruning.units import Units
@@ -88,7 +88,7 @@ class _Finder:
     ) -> None:
         self.graph = graph
         self.shapes = _shapes(graph, units, arrays)
-        self.other_types = {tensor for op in graph.ops if changes_type(op) for tensor in op.outputs}
+        self.kinds = kinds(graph.ops)
         self.inner = {level.model.location for level in levels}
         self.barriers = _called_often(graph)
         costly = {cost.op for cost in units.costs}
@@ -119,8 +119,9 @@ class _Finder:
         return None
 
     def same(self, first: int, second: int) -> bool:
-        """Whether two tensors have one shape, whatever the free axes are, and none alone may be of another type."""
-        if (first in self.other_types) != (second in self.other_types):
+        """Whether two tensors have one shape, whatever the free axes are, and are known to be of one kind."""
+        kind, other = (self.kinds.get(tensor, "float") for tensor in (first, second))
+        if kind != other or kind == "unknown":
             return False
         return all(shapes[first] == shapes[second] and None not in shapes[first][1:] for shapes in self.shapes)
 

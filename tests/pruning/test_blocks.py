@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import pytest
 from keras import layers as L
+from keras import ops
 
 from pruning import steps
 from pruning.block_selection import most, select
@@ -16,6 +17,7 @@ from pruning.case import Case
 from pruning.contract.errors import ContradictorySpec
 from pruning.contract.spec import Pruning
 from pruning.planning import study
+from pruning.rules import passing
 from tests import block_models, equivalence, graphs
 
 
@@ -188,3 +190,43 @@ def test_every_op_lies_in_one_step(name: str) -> None:
     proof = equivalence.zoo(name)
     (whole, *_) = steps.levels(proof.graph)
     assert sorted(index for step in whole.steps for index in step.ops) == list(range(len(proof.graph.ops)))
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda x: ops.cast(x, "int32"),
+        lambda x: ops.convert_to_tensor(x, "int32"),
+        lambda x: ops.array(x, "int32"),
+        lambda x: ops.ones_like(x, "int32"),
+        lambda x: ops.full_like(x, 2, "int32"),
+        lambda x: ops.cumsum(x, 1, "int32"),
+        # A block reaches over what has another shape in between.
+        lambda x: ops.equal(L.Dense(7)(x), 0.5)[:, :5],
+        lambda x: ops.abs(ops.cast(L.Dense(7)(x), "int32"))[:, :5],
+        lambda x: L.Add()([ops.cast(L.Dense(7)(x), "int32"), ops.cast(x[:, :1], "int32")])[:, :5],
+    ],
+)
+def test_a_block_does_not_end_in_another_kind_of_numbers(convert: Any) -> None:
+    inputs = keras.Input((4,))
+    x = L.Dense(5, name="in")(inputs)
+    x = convert(L.Dense(5, name="block")(x))
+    blocks = study(equivalence.archived(keras.Model(inputs, L.Dense(2)(ops.cast(x, "float32"))))).blocks
+    # With the cast back to what entered all may go; the conversion alone may not.
+    *_, back, _ = blocks.graph.ops
+    assert blocks.found
+    assert {block.id for block in blocks.found} <= {"block", back.name}
+
+
+def test_a_block_may_end_in_what_is_no_longer_complex() -> None:
+    inputs = keras.Input((4,))
+    x = L.Dense(5)(inputs)
+    wave = ops.view_as_complex(ops.stack([x, L.Dense(5)(x)], -1))
+    size, sums = ops.abs(wave), ops.real(wave + wave)
+    model = keras.Model(inputs, L.Dense(2)(ops.where(ops.isfinite(size), size, sums)))
+    graph, _ = equivalence.traced(equivalence.archived(model))
+    found = passing.kinds(graph.ops)
+    of = {op.class_name: found[op.outputs[0]] for op in graph.ops}
+    assert (of["ViewAsComplex"], of["Add"]) == ("complex", "complex")
+    assert {of[name] for name in ("Absolute", "Real", "Where", "Dense")} == {"float"}
+    assert of["Isfinite"] == "bool"
