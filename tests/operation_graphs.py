@@ -68,6 +68,18 @@ def statistics() -> keras.Model:
 
 
 @_model
+def averages() -> keras.Model:
+    """Attentive pooling: each unit with its own weights, computed or constant; a choice by a constant for each unit."""
+    x = inputs = keras.Input((5, 4))
+    x = ops.average(L.Dense(6)(x), axis=1, weights=L.Dense(6, "sigmoid")(x))
+    y = ops.average(L.Dense(6)(inputs), axis=1, weights=_numbers(1, 5, 6) ** 2 + 0.1)
+    z = ops.average(L.Dense(6)(inputs), axis=1, weights=_numbers(5) ** 2 + 0.1)
+    w = ops.average(L.Dense(6)(inputs), axis=-1, weights=L.Dense(6, "sigmoid")(inputs))
+    chosen = ops.select([np.array([True, False, True, True, False, True])], [L.Dense(6)(x)], 0.0)
+    return keras.Model(inputs, [L.Dense(2)(each) for each in (x, y, z, w, chosen)])
+
+
+@_model
 def elements() -> keras.Model:
     x = inputs = keras.Input((5, 4))
     x = L.Dense(6)(x)

@@ -55,10 +55,17 @@ def activation(op: Op, inputs: list[Value], trace: Trace) -> Value:
     return activate(op.config["activation"], value, trace)
 
 
+@layer("AlphaDropout", "Dropout")
+def dropout(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """Each element on its own: units pass. The sizes in `noise_shape` shrink with them."""
+    if noise := op.config.get("noise_shape"):
+        extents = zip(noise, inputs[0], strict=True)
+        trace.resize("noise_shape", tuple(n if n in (None, 1) else extent for n, extent in extents))
+    return inputs[0]
+
+
 @layer(
     "ActivityRegularization",
-    "AlphaDropout",
-    "Dropout",
     "ELU",
     "GaussianDropout",
     "GaussianNoise",
@@ -95,10 +102,7 @@ def activation(op: Op, inputs: list[Value], trace: Trace) -> Value:
     "Threshold",
 )
 def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Each element on its own: units pass. The sizes in a dropout's `noise_shape` shrink with them."""
-    if noise := op.config.get("noise_shape"):
-        extents = zip(noise, inputs[0], strict=True)
-        trace.resize("noise_shape", tuple(n if n in (None, 1) else extent for n, extent in extents))
+    """Each element on its own: units pass."""
     return inputs[0]
 
 

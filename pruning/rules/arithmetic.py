@@ -68,10 +68,12 @@ def elementwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
 
 @operation("Select")
 def select(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """Lists of conditions and choices, all of one shape: numbers among the choices, no constants with axes."""
-    for choice in (*op.args[1], op.args[2]):
-        if not isinstance(choice, Ref) and constant(choice, ())[0]:
-            trace.pin(tuple(extent for value in inputs for extent in value), "constant", "chooses among constants")
+    """Lists of conditions and choices, all of one shape: numbers among them, no constants with axes."""
+    conditions, choices, otherwise = op.args
+    for given in (*conditions, *choices, otherwise):
+        if not isinstance(given, Ref) and constant(given, ())[0]:
+            for value in inputs:
+                trace.pin(value, "constant", "chooses by or among constants")
     rank = max(len(value) for value in inputs)
     return broadcast([(*(1,) * (rank - len(value)), *value) for value in inputs], trace)
 

@@ -59,8 +59,10 @@ barrier(
 barrier(
     "makes a tensor out of sizes or bounds that it is given as numbers",
     "ops",
-    ["Arange", "EmptyLike", "Full", "Geomspace", "Linspace", "Logspace", "Meshgrid", "Ndim", "Size"],
+    ["Arange", "Full", "Geomspace", "Linspace", "Logspace", "Meshgrid"],
 )
+barrier("tells how many numbers or axes a whole tensor has, samples among them", "ops", ["Ndim", "Size"])
+barrier("makes a tensor whose numbers nothing sets", "ops", ["EmptyLike"])
 barrier(
     "has a shape or arguments that Keras 3.15 writes down wrongly: no layer can follow it",
     "ops",

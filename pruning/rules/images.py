@@ -6,6 +6,7 @@ import numpy as np
 
 from pruning.graph import Op
 from pruning.rules import operation
+from pruning.rules.convolution import repeated
 from pruning.rules.extents import Extent, Value, channel_axis, replaced, size
 from pruning.rules.reshaping import tie_across
 from pruning.rules.trace import Trace
@@ -73,13 +74,7 @@ def unfold(op: Op, inputs: list[Value], trace: Trace) -> Value:
     window = int(np.prod(numbers(op.config["kernel_size"], 2)))
     extent = value[1]
     count = [spatial(extent, trace) for extent in value[2:]]
-    return (value[0], _each(extent, window), _positions(op, count))
-
-
-def _each(extent: Extent, times: int) -> Extent:
-    if isinstance(extent, np.ndarray):
-        return np.repeat(extent, times)
-    return None if extent is None else extent * times
+    return (value[0], repeated(extent, window), _positions(op, count))
 
 
 def _positions(op: Op, sizes: list[int | None]) -> int | None:

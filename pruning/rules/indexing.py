@@ -95,8 +95,11 @@ def split(op: Op, inputs: list[Value], trace: Trace) -> list[Value]:
 _SPLIT_ALONG = {"Vsplit": 0, "Hsplit": 1, "Dsplit": 2}
 
 
-def _alike(extent: Ids, count: int, trace: Trace) -> Extent:
+def _alike(extent: Ids, count: Any, trace: Trace) -> Extent:
     """An axis cut into a number of parts, which stay of one length."""
+    if not isinstance(count, int):
+        trace.pin(extent, "unsupported_option", "is cut at places, where Keras takes a number of parts")
+        return len(extent)
     if len(extent) % count:
         trace.pin(extent, "unsupported_option", f"is cut into {count} parts of unlike length")
         return len(extent)

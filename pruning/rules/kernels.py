@@ -33,19 +33,18 @@ def conv(op: Op, inputs: list[Value], trace: Trace) -> Value:
 def depthwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """kernel (*window, channels, multiplier): follows."""
     (value, _), (kernel, where) = operands(op, inputs)
-    value, leaving = _depthwise(op, value, kernel, where, trace)
-    output = slide(_with_window(op, kernel, trace), "kernel_size", value, trace)
-    return replaced(output, channel_axis(op.config, len(value)), leaving)
+    return _depthwise(op, value, kernel, where, trace)[1]
 
 
-def _depthwise(op: Op, value: Value, kernel: Value, where: Location | None, trace: Trace) -> tuple[Value, Extent]:
-    """The tensor and the channels that leave."""
+def _depthwise(op: Op, value: Value, kernel: Value, where: Location | None, trace: Trace) -> tuple[Extent, Value]:
+    """The channels that enter, as they met the kernel's, and what leaves. MACs: its places and channels * window."""
     channels = channel_axis(op.config, len(value))
     extent = _meet(value[channels], kernel, where, trace)
     trace.pin(kernel[-1], "unsupported_option", "units along the multiplier of a kernel that is no weight")
     leaving = repeated(extent, size(kernel[-1]) or 1)
-    trace.cost(places(value, channels), (leaving,), None, _window(kernel))
-    return replaced(value, channels, extent), leaving
+    output = replaced(slide(_with_window(op, kernel, trace), "kernel_size", value, trace), channels, leaving)
+    trace.cost(places(output, channels), (leaving,), None, _window(kernel))
+    return extent, output
 
 
 @operation("SeparableConv")
@@ -53,11 +52,10 @@ def separable(op: Op, inputs: list[Value], trace: Trace) -> Value:
     """Depthwise kernel (*window, channels, multiplier), then one (1, channels * multiplier, filters)."""
     (value, _), (kernel, where), (pointwise, other) = operands(op, inputs)
     channels = channel_axis(op.config, len(value))
-    value, between = _depthwise(op, value, kernel, where, trace)
-    trace.mix(0, channels, value[channels])
-    between = _meet(between, pointwise, other, trace)
-    trace.cost(places(value, channels), (between, pointwise[-1]), None)
-    output = slide(_with_window(op, kernel, trace), "kernel_size", value, trace)
+    entering, output = _depthwise(op, value, kernel, where, trace)
+    trace.mix(0, channels, entering)
+    between = _meet(output[channels], pointwise, other, trace)
+    trace.cost(places(output, channels), (between, pointwise[-1]), None)
     return replaced(output, channels, pointwise[-1])
 
 

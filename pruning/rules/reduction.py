@@ -6,13 +6,14 @@ from typing import Any
 
 from pruning.graph import Op
 from pruning.rules import operation
-from pruning.rules.arithmetic import operands
+from pruning.rules.arithmetic import Location, beside, operands
 from pruning.rules.extents import Value, axes_of, replaced, size
+from pruning.rules.merge import broadcast
 from pruning.rules.trace import Trace
 
 
 @operation(
-    "All", "Amax", "Amin", "Any", "Average", "CountNonzero", "Logsumexp", "Max", "Mean", "Median", "Min", "Nanmax",
+    "All", "Amax", "Amin", "Any", "CountNonzero", "Logsumexp", "Max", "Mean", "Median", "Min", "Nanmax",
     "Nanmean", "Nanmedian", "Nanmin", "Nanpercentile", "Nanprod", "Nanquantile", "Nanstd", "Nansum", "Nanvar", "Norm",
     "Percentile", "Prod", "Ptp", "Quantile", "Std", "Sum", "Var",
 )  # fmt: skip
@@ -29,12 +30,10 @@ def reduce(op: Op, inputs: list[Value], trace: Trace) -> Value:
             trace.mix(0, axis, value[axis])
         elif op.class_name == "Norm":
             trace.pin(value[axis], "mixes_channels", f"a norm of order {op.config['ord']} over an axis that has units")
-        elif op.class_name == "Average" and op.kwargs.get("weights", (*op.args, None)[1]) is not None:
-            trace.pin(value[axis], "mixes_channels", "an average with weights over an axis that has units")
         else:
             trace.normalize(value[axis], [(0, axis)])
     for other in inputs[1:]:
-        trace.pin(other, "mixes_channels", "units among the weights of an average, or among the quantiles asked for")
+        trace.pin(other, "mixes_channels", "units among the quantiles asked for")
     return (*_asked(op, inputs), *_left(value, gone, op))
 
 
@@ -56,6 +55,37 @@ def _left(value: Value, gone: tuple[int, ...], op: Op) -> Value:
     if op.config.get("keepdims"):
         return tuple(1 if axis in gone else extent for axis, extent in enumerate(value))
     return tuple(extent for axis, extent in enumerate(value) if axis not in gone)
+
+
+@operation("Average")
+def average(op: Op, inputs: list[Value], trace: Trace) -> Value:
+    """A mean; with weights, units along the axis that goes stay, and weights of the tensor's shape are tied to it.
+
+    Else the weights are a vector along the axis.
+    """
+    given = operands(op, inputs)
+    value, weighted = given[0][0], len(given) > 1
+    if weighted:
+        value = _weighted(given, trace)
+    gone = axes_of(op.config.get("axis"), len(value))
+    for axis in gone:
+        if weighted:
+            trace.pin(value[axis], "mixes_channels", "an average with weights over an axis that has units")
+        else:
+            trace.normalize(value[axis], [(0, axis)])
+    return _left(value, gone, op)
+
+
+def _weighted(given: list[tuple[Value, Location | None]], trace: Trace) -> Value:
+    """The tensor beside its weights, either of which may be a constant."""
+    (value, _), (weights, _) = given
+    if len(weights) != len(value):
+        trace.pin(weights, "mixes_channels", "units among the weights of an average")
+        return value
+    output = broadcast([each for each, where in given if where is None], trace)
+    for each, where in given:
+        output = output if where is None else beside(output, each, where, trace)
+    return output
 
 
 @operation("Moments")
