@@ -148,9 +148,10 @@ DRY_RUN = Result(
     plan=Plan(
         structure="channel",
         groups=[GroupPlan(id="conv2d", layers=["conv2d"], width=16, keep=list(range(9)))],
-        masks=[MaskPlan(weight="layers/dense/vars/0", shape=[64, 10], kept=321, mask="")],
     ),
 )
+_MASK = MaskPlan(weight="layers/dense/vars/0", shape=[64, 10], kept=321, mask="")
+DRY_RUN_OF_WEIGHTS = DRY_RUN.model_copy(update={"plan": Plan(structure="weight", masks=[_MASK])})
 
 
 def job(result: Result | None, state: str = "succeeded", **more: Any) -> dict[str, Any]:

@@ -75,6 +75,7 @@ ALL = {
     "channel": jobs.job(jobs.CHANNEL),
     "weight": jobs.job(jobs.WEIGHT),
     "dry_run": jobs.job(jobs.DRY_RUN, spec_resolved={"dry_run": True}),
+    "dry_run_of_weights": jobs.job(jobs.DRY_RUN_OF_WEIGHTS, spec_resolved={"dry_run": True}),
     "failed": jobs.job(None, "failed", error={"code": "worker_lost", "detail": "It died three times."}),
     "cancelled": jobs.job(None, "cancelled", phase="recover"),
     "running": jobs.job(None, "running", finished_at=None),
@@ -155,7 +156,9 @@ def test_a_weight_job_charts_what_is_not_zero() -> None:
 def test_a_dry_run_says_so_and_shows_its_plan() -> None:
     found = page(ALL["dry_run"])
     assert "dry run" in found.text
-    assert found.rows("What would stay") == {"conv2d": ["16", "9"], "layers/dense/vars/0": ["64x10", "321"]}
+    assert found.rows("What would stay") == {"conv2d": ["16", "9"]}
+    of_weights = page(ALL["dry_run_of_weights"])
+    assert of_weights.rows("What would stay") == {"layers/dense/vars/0": ["64x10", "321"]}
     assert "Latency" not in found.text
     assert found.rows("Measures before, and predicted after")["Parameters"][1] == "39,001"
 
