@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from keras import layers as L
@@ -94,7 +95,7 @@ def _catches(model: str, plant: planted.Plant, normalized_axes: NormalizedAxes) 
             found, _ = proof.differences(normalized_axes=normalized_axes)
             misread = _misread(proof.archive, normalized_axes)
         # What does not fit is refused by the surgery or, at the latest, by Keras when it loads the model.
-        except (VerificationFailed, ContradictorySpec, ValueError, UserWarning):
+        except (VerificationFailed, ContradictorySpec, ValueError, UserWarning, tf.errors.InvalidArgumentError):
             return True
     return found > TOLERANCE or misread - clean != set()
 
