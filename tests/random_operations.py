@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 from keras import ops
 
@@ -23,7 +24,7 @@ _OTHERWISE: dict[str, Callable[..., Any]] = {
     "Cast": lambda x: ops.cast(x, x.dtype),
     "Clip": lambda x: ops.clip(x, 0.3, 0.6),
     "ConvertToTensor": ops.convert_to_tensor,
-    "Digitize": lambda x: ops.digitize(x, [0.3, 0.5]),
+    "Digitize": lambda x: ops.digitize(x, np.array([0.3, 0.5])),
     "FullLike": lambda x, _: ops.full_like(x, 0.5),
     "IsIn": lambda x: ops.isin(x, [0.3, 0.5]),
     "Ldexp": lambda x, y: ops.ldexp(x, ops.cast(2.0 * y, "int32")),

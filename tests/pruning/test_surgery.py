@@ -55,7 +55,14 @@ def test_random_graphs(kind: Any, data: st.DataObject) -> None:
 @pytest.mark.timeout(60 + 20 * EXAMPLES)
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
 @pytest.mark.parametrize("kind", [random_graphs, random_sequences, random_videos])
-@settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    # The same graphs every time, unless one asks for more of them.
+    derandomize="RANDOM_GRAPHS" not in os.environ,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 @given(data=st.data())
 def test_many_random_graphs(kind: Any, data: st.DataObject) -> None:
     prove(kind, data)
