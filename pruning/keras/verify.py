@@ -66,7 +66,7 @@ def structure(
         if not _finite(expected := expecting(inputs)):
             continue
         last = _checked("structure", expected, outputs(sliced, inputs), tolerance, before)
-        _check_one_sample([array[:1] for array in inputs], original, expecting, partial(outputs, sliced), tolerance)
+        _check_one_sample([array[:1] for array in inputs], whole, expecting, sliced, tolerance)
         if last.has_power:
             break
     if last is None:
@@ -74,14 +74,19 @@ def structure(
     return last
 
 
-def _check_one_sample(one: Probe, original: Outputs, expecting: Outputs, sliced: Outputs, tolerance: float) -> None:
-    """The same on a batch of one, a case of its own where axes of 1 are spread; if the original takes such a batch."""
+def _check_one_sample(
+    one: Probe, whole: keras.Model, expecting: Outputs, sliced: keras.Model, tolerance: float
+) -> None:
+    """The same on a batch of one, a case of its own where axes of 1 are spread; if `whole` takes such a batch.
+
+    Only what the model itself cannot compute is passed over: where the bypass differs from it, that is a failure.
+    """
     try:
-        before = original(one)
+        before = outputs(whole, one)
     except VerificationFailed:
         return
     if _finite(before) and _finite(expected := expecting(one)):
-        _checked("structure, one sample", expected, sliced(one), tolerance, None)
+        _checked("structure, one sample", expected, outputs(sliced, one), tolerance, None)
 
 
 def delivered(case: Case, cut: Archive, removed: Array, probes: Sequence[Probe], blocks: Sequence[Block] = ()) -> Check:
