@@ -12,15 +12,17 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import httpx
 
+from pruning.contract.progress import Phase
 from tests.worker.processes import descendants, runs, wait_until
 
 ROOT = Path(__file__).parents[2]
 READY = "secateur is ready on "
 FINISHED = ("succeeded", "failed", "cancelled")
+PHASES: tuple[Phase, ...] = get_args(Phase)
 Victim = Literal["serve", "api", "worker", "zygote", "child"]
 
 
@@ -134,14 +136,15 @@ class Service:
             time.sleep(0.1)
         raise AssertionError(f"{path} is still {found['state']}, {found.get('phase')}: {self.log()[-5000:]}")
 
-    def wait_for_phase(self, job_id: str, phase: str, seconds: float = 180) -> None:
-        """Wait until a running job is in this phase (or has gone on to the end)."""
+    def wait_for_phase(self, job_id: str, phase: Phase, seconds: float = 180) -> None:
+        """Wait until a running job is in this phase, or in a later one: a phase may be shorter than a look at it."""
+        reached = PHASES[PHASES.index(phase) :]
 
         def there() -> bool:
             job = self.get(f"/v1/jobs/{job_id}")
-            return job["phase"] == phase or job["state"] in FINISHED
+            return job["phase"] in reached or job["state"] in FINISHED
 
-        assert wait_until(there, seconds, 0.1), self.log()[-3000:]
+        assert wait_until(there, seconds, 0.02), self.log()[-3000:]
 
     def _answer(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         headers = {"Idempotency-Key": uuid.uuid4().hex} if method == "POST" else {}

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from pruning.contract.progress import Phase
 from tests.e2e.conftest import Files, Uploads, upload
 from tests.e2e.service import ROOT, Victim, running
 from tests.services import Valkey
@@ -27,7 +29,7 @@ def expect_all_succeeded(uploads: Uploads, job_ids: list[str]) -> None:
     assert wait_until(lambda: service.left_behind() == [], 10), service.left_behind()
 
 
-def kill_during(uploads: Uploads, job_id: str, victim: Victim, phase: str = "recover") -> None:
+def kill_during(uploads: Uploads, job_id: str, victim: Victim, phase: Phase = "recover") -> None:
     uploads.service.wait_for_phase(job_id, phase)
     uploads.service.kill(victim)
 
@@ -57,7 +59,12 @@ def test_a_worker_and_the_broker_are_killed_in_production(production_service: Up
 @pytest.mark.parametrize("backend", ["embedded_service", "production_service"])
 @pytest.mark.parametrize("phase", ["queued", "load", "recover", "evaluate"])
 @pytest.mark.parametrize("victim", ["child", "zygote", "worker", "api", "serve"])
-def test_a_kill_in_each_phase(request: pytest.FixtureRequest, backend: str, phase: str, victim: Victim) -> None:
+def test_a_kill_in_each_phase(
+    request: pytest.FixtureRequest,
+    backend: str,
+    phase: Literal["queued", "load", "recover", "evaluate"],
+    victim: Victim,
+) -> None:
     uploads: Uploads = request.getfixturevalue(backend)
     uploads.service.wait(f"/v1/models/{uploads.model_id}")
     id = uploads.start(EPOCHS, evaluation={"batch_size": 1})  # so slow that the phase is seen
