@@ -56,11 +56,13 @@ def measure() -> list[Figure]:
 def interleaved(*sides: Callable[[], float]) -> list[tuple[float, ...]]:
     """The seconds of each side, one after the other in every round; the first round warms up and is left out.
 
-    Before each it is quiet for a moment: threads that spin on, files still to be written slow both sides down.
+    Before each it is quiet for a moment, as threads that spin on and files still to be written slow both sides down;
+    then it runs once without the clock: what its neighbour left in the caches is not what is measured.
     """
 
     def alone(side: Callable[[], float]) -> float:
         time.sleep(PAUSE)
+        side()
         return side()
 
     rounds = [[alone(side) for side in sides] for _ in range(ROUNDS + 1)][1:]

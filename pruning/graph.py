@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from pruning import nodes
@@ -134,6 +135,7 @@ def paths(entry: Config) -> list[str]:
     return found
 
 
+@cache
 def snake_case(name: str) -> str:
     """`Conv2DTranspose` -> `conv2d_transpose`, as Keras names a layer's place in the weights file."""
     name = re.sub(r"\W+", "", name)

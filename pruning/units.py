@@ -165,8 +165,10 @@ def find(
     """
     trace, tensors = traced(graph, arrays, normalized_axes)
     labels = trace.resolve(np.arange(trace.count, dtype=np.int64))
-    roots, classes = np.unique(labels, return_inverse=True)
-    renamed = np.append(classes, FIXED).astype(np.int64)
+    roots = np.zeros(trace.count, bool)
+    roots[labels] = True
+    count = int(np.count_nonzero(roots))
+    renamed = np.append((np.cumsum(roots) - 1)[labels], FIXED).astype(np.int64)
 
     known: dict[int, Ids] = {}
 
@@ -180,11 +182,11 @@ def find(
             known[id(extent)] = renamed[extent]
         return known[id(extent)]
 
-    axes = tuple(replace(axis, ids=final(axis.ids)) for axis in trace.axes.values())
+    axes = tuple(Axis(at.weight, at.axis, final(at.ids), at.role, at.layer) for at in trace.axes.values())
     sizes = {path: shape for path, shape in trace.weights.items() if path not in trace.aliases}
-    reasons = _reasons(trace, renamed, len(roots))
+    reasons = _reasons(trace, renamed, count)
     return Units(
-        count=len(roots),
+        count=count,
         axes=axes,
         costs=tuple(replace(cost, axes=final(cost.axes)) for cost in trace.costs),
         groups=_groups(axes, reasons, trace, renamed),
@@ -289,8 +291,9 @@ def _stop(
 
 
 def _agree(computed: tuple[int | None, ...], recorded: tuple[int | None, ...]) -> bool:
-    return len(computed) == len(recorded) and all(
-        a is None or b is None or a == b for a, b in zip(computed, recorded, strict=True)
+    return computed == recorded or (
+        len(computed) == len(recorded)
+        and all(a is None or b is None or a == b for a, b in zip(computed, recorded, strict=True))
     )
 
 
@@ -313,9 +316,11 @@ def _groups(axes: tuple[Axis, ...], reasons: Ids, trace: Trace, renamed: Ids) ->
     for key, ids in zip(keys, sets, strict=True):
         sums[ids] += key  # an id that stands there twice counts once
     sums = sums[:-1] * np.uint64(2 * len(trace.barriers) + 3) + (reasons + 1).astype(np.uint64)
-    _, first, group_of = np.unique(sums, return_index=True, return_inverse=True)
+    # Classes of one group mostly stand together: each such run is looked at once.
+    starts = np.flatnonzero(np.append(True, sums[1:] != sums[:-1])[:count])
+    _, first, of_run = np.unique(sums[starts], return_index=True, return_inverse=True)
     order = np.argsort(first)
-    group_of = np.append(np.argsort(order)[group_of], FIXED)
+    group_of = np.append(np.repeat(np.argsort(order)[of_run], np.diff(starts, append=count)), FIXED)
     sizes = np.bincount(group_of[:-1], minlength=len(order))
     made_by = _touching(producers, group_of, len(order))
     touched = _touching(axes, group_of, len(order))
@@ -376,9 +381,10 @@ def _entries(graph: Graph, sizes: Mapping[str, tuple[int, ...]], tensors: list[V
     owners = {layer.path: layer.name for layer in reversed(graph.layers) if layer.path}
     weights: dict[str, list[str]] = {}
     for path in sizes:
-        parts = path.split("/")
-        prefixes = ("/".join(parts[:n]) for n in range(len(parts), 0, -1))
-        weights.setdefault(next((owners[p] for p in prefixes if p in owners), ""), []).append(path)
+        owner = path
+        while owner and owner not in owners:
+            owner = owner.rpartition("/")[0]
+        weights.setdefault(owners.get(owner, ""), []).append(path)
     shapes = {op.name: shape_of(tensors[op.outputs[0]]) for op in reversed(graph.ops) if tensors[op.outputs[0]]}
     entries = [
         LayerEntry(layer.name, layer.class_name, tuple(weights.pop(layer.name, ())), shapes.get(layer.name))

@@ -96,7 +96,7 @@ def joined(criterion: Comparable, rows_of: Iterable[tuple[Group, Sequence[Floats
 
 def aggregate(rows: Sequence[Floats], how: Aggregation) -> Floats:
     """One score per unit from one row per layer: their mean, their maximum, or the first layer's alone."""
-    if how == "none":
+    if how == "none" or len(rows) == 1:
         return rows[0]
     return np.asarray(np.mean(rows, axis=0) if how == "mean" else np.max(rows, axis=0))
 

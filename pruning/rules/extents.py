@@ -25,7 +25,7 @@ def size(extent: Extent) -> int | None:
 
 def shape_of(value: Value) -> tuple[int | None, ...]:
     """The sizes of all axes."""
-    return tuple(size(extent) for extent in value)
+    return tuple([len(extent) if isinstance(extent, np.ndarray) else extent for extent in value])
 
 
 def left(extent: Extent, gone: npt.NDArray[np.bool_]) -> int | None:

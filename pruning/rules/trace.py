@@ -268,7 +268,8 @@ class Trace:
 
     def weight(self, index: int | str, inner: str = "") -> str:
         """The path of the layer's `index`-th array, or of that of a layer `inner` inside it."""
-        return "/".join(part for part in (self.op.path, inner, "vars", str(index)) if part)
+        place = f"{self.op.path}/{inner}" if self.op.path and inner else self.op.path or inner
+        return f"{place}/vars/{index}" if place else f"vars/{index}"
 
     def shape(self, weight: str) -> tuple[int, ...]:
         """The shape of an array. Raises `VerificationFailed` where the file lacks it."""
@@ -279,6 +280,8 @@ class Trace:
     def expect(self, weight: str, shape: Sequence[int | None]) -> None:
         """Raise `VerificationFailed` where an array has not the shape that config and inputs call for."""
         found = self.shape(weight)
+        if found == tuple(shape):
+            return
         if len(found) != len(shape) or any(want not in (None, have) for want, have in zip(shape, found, strict=True)):
             raise VerificationFailed(
                 f"layer {self.op.name!r} needs {weight!r} of shape {tuple(shape)}, the file has {found}"
@@ -300,7 +303,7 @@ class Trace:
 
     def follow(self, weight: str, extent: Extent) -> None:
         """A vector with one number for each place of an axis, such as a bias."""
-        self.expect(weight, [size(extent)])
+        self.expect(weight, (size(extent),))
         self.bind(weight, 0, extent, "follower")
 
     def produce(self, weight: str, axis: int, count: int | None = None, structure: Structure = "channel") -> Ids:
