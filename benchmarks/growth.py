@@ -5,20 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from benchmarks.figure import Figure
-from benchmarks.surgery import in_memory, prune
-from pruning import archive
+from benchmarks.surgery import in_memory, in_ram, interleaved, prune
+from pruning import archive, graph
 
-ROUNDS = 9
 DEPTH_GOAL, MEMORY_GOAL = 1.25, 2.2
 RESNETS = ("ResNet50", "ResNet101", "ResNet152")
 SAVE = "import keras, sys; getattr(keras.applications, sys.argv[1])(weights=None).save(sys.argv[2])"
 
 
 def measure() -> list[Figure]:
-    """Milliseconds per million parameters, each depth over ResNet-50; bytes at the peak over those of the weights."""
+    """Milliseconds per layer, each depth over ResNet-50; bytes at the peak over those of the weights."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         return [*depth(folder), memory(folder)]
@@ -26,17 +26,15 @@ def measure() -> list[Figure]:
 
 def depth(folder: Path) -> list[Figure]:
     """Interleaved rounds on models in memory."""
-    models = {name: archive.read(saved(name, folder)) for name in RESNETS}
-    millions = {name: sum(array.size for array in model.arrays.values()) / 1e6 for name, model in models.items()}
-    times: dict[str, list[float]] = {name: [] for name in RESNETS}
-    for number in range(ROUNDS + 1):
-        for name, model in models.items():
-            taken = 1000 * in_memory(model) / millions[name]
-            times[name] += [taken] if number else []  # the first round warms up
+    models = {name: in_ram(saved(name, folder)) for name in RESNETS}
+    seconds = interleaved(*(partial(in_memory, model) for model in models.values()))
+    per_layer = {
+        name: tuple(1000 * taken / len(graph.build(model.config).ops) for taken in times)
+        for (name, model), times in zip(models.items(), seconds, strict=True)
+    }
     base, *deeper = RESNETS
     return [
-        Figure(f"{name}: time per million parameters", base, tuple(times[name]), tuple(times[base]), DEPTH_GOAL, "ms")
-        for name in deeper
+        Figure(f"{name}: time per layer", base, per_layer[name], per_layer[base], DEPTH_GOAL, "ms") for name in deeper
     ]
 
 

@@ -36,9 +36,7 @@ def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "resnet50.keras"
         subprocess.run([sys.executable, "-c", SAVE, str(path)], check=True, stderr=subprocess.DEVNULL)
-        mapped = archive.read(path)
-        original = replace(mapped, arrays={name: np.array(array) for name, array in mapped.arrays.items()})
-        sides = (partial(in_memory, original), partial(from_file_to_file, path))
+        sides = (partial(in_memory, in_ram(path)), partial(from_file_to_file, path))
         note = ""
         try:
             with peer() as theirs:
@@ -51,6 +49,12 @@ def measure() -> list[Figure]:
         Figure(f"{what}graph, scores, plan, surgery", over, ours, reference, GOAL, note=note),
         Figure(f"{what}the same from file to file", over, with_files, files_reference, FILE_GOAL, note=note),
     ]
+
+
+def in_ram(path: Path) -> archive.Archive:
+    """The model of a file, its arrays no longer mapped from there."""
+    mapped = archive.read(path)
+    return replace(mapped, arrays={name: np.array(array) for name, array in mapped.arrays.items()})
 
 
 def interleaved(*sides: Callable[[], float]) -> list[tuple[float, ...]]:

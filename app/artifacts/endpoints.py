@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
 from app import db
 from app.artifacts import repository
 from app.http import content
 from app.http.problems import declared
-from app.http.routing import Route
+from app.http.routing import Router
 from app.jobs.schemas import ArtifactView, artifact_view
 from app.storage import get_storage
 
-router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"], route_class=Route)
+router = Router(prefix="/v1/artifacts", tags=["artifacts"])
 _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
 

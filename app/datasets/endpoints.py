@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
@@ -16,11 +16,11 @@ from app.http import lists, uploads
 from app.http.documented import upload_body
 from app.http.idempotency import OptionalKey
 from app.http.problems import declared
-from app.http.routing import Route
+from app.http.routing import Router
 from app.paging import Filter
 from app.storage import get_storage
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=Route)
+router = Router(prefix="/v1/datasets", tags=["datasets"])
 _BODY = upload_body()
 _MADE = {
     200: {"model": DatasetView, "description": "The same bytes were there"},

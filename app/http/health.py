@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from fastapi import APIRouter
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import JSONResponse, Response
 
 from app import db, workers
 from app.http import problems
-from app.http.routing import Route
+from app.http.routing import Router
 from app.settings import get_settings
 from app.storage import get_storage
 from app.tables import Job
 from pruning.contract.errors import Unavailable
 
-router = APIRouter(prefix="/health", tags=["operation"], route_class=Route)
+router = Router(prefix="/health", tags=["operation"])
 _OBJECT: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"schema": {"type": "object"}}}}}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import Depends, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -15,7 +15,7 @@ from app.http.body import Body, OptionalBody
 from app.http.documented import PAGE_HEADERS, json_body
 from app.http.idempotency import OptionalKey
 from app.http.problems import declared
-from app.http.routing import Route
+from app.http.routing import Router
 from app.jobs import events, repository, service, stream
 from app.jobs.schemas import (
     Artifacts,
@@ -36,7 +36,7 @@ from app.settings import get_settings
 from app.storage import get_storage
 from pruning.contract.errors import JobNotFinished, MalformedRequest
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=Route)
+router = Router(prefix="/v1/jobs", tags=["jobs"])
 _QUEUED = {202: {"model": JobView, "description": "It waits for a worker"}, **declared(404, 409, 413, 415, 422)}
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, get_args
 
-from fastapi import APIRouter
 from pydantic import BaseModel, TypeAdapter
 from starlette.responses import JSONResponse, Response
 
 from app.http.problems import declared
-from app.http.routing import Route
+from app.http.routing import Router
 from app.jobs.schemas import JobCreate
 from pruning.contract import criteria, names, plan, spec
 
-router = APIRouter(prefix="/v1/methods", tags=["methods"], route_class=Route)
+router = Router(prefix="/v1/methods", tags=["methods"])
 
 
 class Methods(BaseModel):

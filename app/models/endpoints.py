@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
@@ -14,13 +14,13 @@ from app.http import body, caching, lists, uploads
 from app.http.documented import upload_body
 from app.http.idempotency import OptionalKey
 from app.http.problems import declared
-from app.http.routing import Route
+from app.http.routing import Router
 from app.models import repository, service
 from app.models.schemas import FromArtifact, ModelView, State, view
 from app.paging import Filter
 from app.storage import get_storage
 
-router = APIRouter(prefix="/v1/models", tags=["models"], route_class=Route)
+router = Router(prefix="/v1/models", tags=["models"])
 _ARCHITECTURE = {"type": "string", "description": "JSON of the architecture, beside a file of weights alone"}
 _BODY = upload_body(FromArtifact, architecture=_ARCHITECTURE)
 _MADE = {

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruning import archive as archives
-from pruning import bias_axis, block_selection, measures, rewiring, surgery
+from pruning import avoided, block_selection, measures, rewiring, surgery
 from pruning import units as unit_finder
 from pruning.blocks import Block
 from pruning.case import Case
@@ -73,13 +73,13 @@ def inspection(case: Case, inputs: list[Port], outputs: list[Port], warnings: li
 def floor(case: Case, structure: Structure) -> dict[str, float]:
     """The least that channels or heads reach without constraints: one unit left in each prunable group.
 
-    Two where a bias asks for it (`bias_axis`). Where the config holds a number for each unit it is the one that takes
+    Two where a bias asks for it (`avoided`). Where the config holds a number for each unit it is the one that takes
     most room, so that jobs reach the bytes with any criterion.
     """
     units = unit_finder.only(case.units, structure)
     room = _room_in_config(case)
     gone = [np.delete(g.units, np.argmax(room[g.units])) for g in units.groups if g.barrier is None]
-    removed = bias_axis.spared(units, np.concatenate(gone) if gone else measures.NONE)
+    removed = avoided.spared(units, np.concatenate(gone) if gone else measures.NONE)
     left = surgery.sketch(case.archive, case.graph, units, removed) if len(removed) else case.archive
     return {
         "macs": float(sum(measures.macs(units, removed).values())),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pruning import archive as archives
-from pruning import bias_axis, criteria, measures, selection, surgery
+from pruning import avoided, criteria, measures, selection, surgery
 from pruning.archive import Archive
 from pruning.case import Case, Decision, Ids
 from pruning.contract.plan import KeepMap, Plan
@@ -27,7 +27,7 @@ def select(case: Case, scores: dict[str, Any], pruning: Pruning) -> Plan:
 
 def decision(case: Case, plan: Plan, scores: dict[str, Any], pruning: Pruning) -> Decision:
     gone = surgery.removed_of(plan, case.units)
-    bias_axis.refuse(case.units, gone)
+    avoided.refuse(case.units, gone)
     return Decision(plan, gone, {}, selection.kept_because(case.units, scores, pruning))
 
 
@@ -49,4 +49,4 @@ def layers(case: Case, chosen: Decision, left: Archive) -> list[LayerReport]:
 
 
 def foreseen(case: Case, chosen: Decision, before: MeasureSet, after: MeasureSet) -> list[Warning]:
-    return [*measures.hardly_moved(before, after), *bias_axis.kept(case.units, chosen.removed)]
+    return [*measures.hardly_moved(before, after), *avoided.kept(case.units, chosen.removed)]

@@ -8,9 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
 from app import db
+from app.http.routing import Route
 from app.jobs import states
+from app.main import app
 from app.storage import get_storage
 from pruning.contract.spec import Spec
 from tests.app.resources import (
@@ -257,6 +260,10 @@ def test_head_is_get_without_the_body(client: httpx.Client) -> None:
     known = {"If-None-Match": client.head(job["urls"]["self"]).headers["etag"]}
     assert client.head(job["urls"]["self"], headers=known).status_code == 304
     assert client.head(f"/v1/jobs/job_{'0' * 32}").status_code == 404
+
+
+def test_every_part_answers_head() -> None:
+    assert {type(route) for route in app.routes if isinstance(route, APIRoute)} == {Route}
 
 
 def test_head_of_a_stream_does_not_wait_for_its_end(client: httpx.Client) -> None:
