@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pruning.contract.errors import DatasetMismatch, SecateurError
 from pruning.contract.result import LossRecovery, MetricRecovery, SplitRecovery
-from pruning.keras import live
+from pruning.keras import live, probe
 from pruning.keras.data import Samples
 from pruning.keras.objective import BY_SAMPLE, Metric, Objective, streaming
 from pruning.keras.private import mask_of, with_mask
@@ -172,8 +172,16 @@ def outputs_of(model: keras.Model, inputs: list[Any], training: bool = False) ->
 
 def some_outputs(model: keras.Model, samples: Samples, count: int = 64) -> list[NDArray[Any]]:
     """The model's outputs for the first samples. Raises `DatasetMismatch` where Keras cannot compute them."""
-    with computing(samples):
-        return [output.numpy() for output in outputs_of(model, samples.batch(slice(0, count))[0])]
+    own = probe.batch_of(model)
+    hint = (
+        f"; it was made for batches of {own}, and with that written down in a reshape it takes no other" if own else ""
+    )
+    with computing(samples, hint):
+        inputs = samples.batch(slice(0, count))[0]
+        found = [output.numpy() for output in outputs_of(model, inputs)]
+        if {len(output) for output in found} != {len(inputs[0])}:
+            raise ValueError(f"{len(inputs[0])} samples give outputs of shapes {[output.shape for output in found]}")
+        return found
 
 
 def total_loss(objective: Objective, labels: list[Any], outputs: list[Any]) -> Any:
@@ -217,16 +225,14 @@ def _weighted(values: Any, *masks: Any) -> list[Any]:
 
 
 @contextmanager
-def computing(samples: Samples) -> Iterator[None]:
-    """What Keras cannot compute is said in a sentence."""
+def computing(samples: Samples, hint: str = "") -> Iterator[None]:
+    """What Keras cannot compute is said in a sentence, with a `hint` at the cause where one is known."""
     try:
         yield
     except (SecateurError, MemoryError, tf.errors.ResourceExhaustedError):
         raise
     except Exception as error:
-        raise DatasetMismatch(
-            f"the model cannot compute the {samples.name} data: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise DatasetMismatch(f"the model cannot compute the {samples.name} data{hint}: {live.said(error)}") from error
 
 
 def per_sample(values: Any) -> Any:

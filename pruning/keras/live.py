@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -106,6 +107,11 @@ def _compiled(model: keras.Model, training: bool) -> Any:
         call_model = partial(direct, model, training=training)
         vars(model)[name] = tf.function(call_model, autograph=False, jit_compile=True)
     return vars(model)[name]
+
+
+def said(error: Exception) -> str:
+    """What Keras or TensorFlow say, on one line and not at length. Keras sets the first words of some in bold."""
+    return " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:300]
 
 
 def needs_xla(model: keras.Model) -> bool:

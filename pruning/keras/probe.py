@@ -24,15 +24,25 @@ def probes(
 ) -> list[Probe]:
     """Inputs to compare models on: the first samples, or random ones in 0 ... 1 and, if any are numbers, 0 ... 255.
 
-    Random ones are 8, or as many, 2 at least, as hold 2**19 numbers: 3 images of 224x224, 2 of 600x600.
+    Random ones are 8, or as many, 2 at least, as hold 2**19 numbers: 3 images of 224x224, 2 of 600x600. A model with a
+    batch of its own gets just that many: a reshape in it may have the batch written down.
     """
+    own = batch_of(model)
     if inputs is not None:
         dtypes = [str(tensor.dtype) for tensor in model.inputs]
-        return [[data.cast(array[:count], dtype) for array, dtype in zip(inputs, dtypes, strict=True)]]
+        first = [array[: own or count] for array in inputs]
+        whole = first if own is None else [array[np.arange(own) % len(array)] for array in first]
+        return [[data.cast(array, dtype) for array, dtype in zip(whole, dtypes, strict=True)]]
     ranges = (1.0,) if all(vocabularies) else (1.0, 255.0)
     elements = sum(prod(_FREE if size is None else size for size in tensor.shape[1:]) for tensor in model.inputs)
-    few = min(count, _MOST, max(_LEAST, _ELEMENTS // max(1, elements)))
+    few = own or min(count, _MOST, max(_LEAST, _ELEMENTS // max(1, elements)))
     return [random(model, vocabularies, few, _FREE, high, seed) for high in ranges]
+
+
+def batch_of(model: keras.Model) -> int | None:
+    """The size of batch that the model was made for, None where any will do."""
+    sizes = {tensor.shape[0] for tensor in model.inputs}
+    return next((int(size) for size in sizes if size is not None), None)
 
 
 def random(

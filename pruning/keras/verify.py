@@ -6,7 +6,6 @@ before any training), and the written file against the model in memory. None may
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -26,7 +25,7 @@ from pruning.case import Case
 from pruning.contract.errors import SecateurError, VerificationFailed
 from pruning.contract.result import Check
 from pruning.keras import bypass, heads, live, masked
-from pruning.keras.probe import Probe
+from pruning.keras.probe import Probe, batch_of
 from pruning.units import Units
 
 Array: TypeAlias = NDArray[Any]
@@ -59,9 +58,10 @@ def structure(
     whole = live.build(live.computing_in(heads.linear(archive.config, case.graph), "float64"), drawn.arrays)
     sliced = live.build(live.computing_in(_linear(case, cut), "float64"), cut.arrays)
     original, expecting = _references(reference, removed, blocks, whole, tolerance)
+    few = batch_of(whole) or _FEW
     last = None
     for probe in probes:
-        inputs = [_double(array[:_FEW]) for array in probe]
+        inputs = [_double(array[:few]) for array in probe]
         before = original(inputs)
         if not _finite(expected := expecting(inputs)):
             continue
@@ -218,9 +218,7 @@ def _numbers(call: Callable[[], list[Any]]) -> list[Array]:
     except (SecateurError, MemoryError, tf.errors.ResourceExhaustedError):
         raise
     except Exception as error:
-        # Keras sets the first words of some messages in bold.
-        plain = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
-        said = f"{type(error).__name__}: {plain[:300]}"
+        said = f"{type(error).__name__}: {live.said(error)}"
         raise VerificationFailed(f"the model cannot be run here: {said}") from error
     return [np.asarray(keras.ops.convert_to_numpy(output)).astype(np.float64) for output in found]
 
