@@ -31,7 +31,8 @@ def api(folder: Path) -> Iterator[Api]:
         port = probe.getsockname()[1]
     environment = {**os.environ, "SECATEUR_DATA_DIR": str(folder)}
     subprocess.run([sys.executable, "-m", "app.db", "upgrade"], env=environment, check=True)
-    command = [sys.executable, "-m", "uvicorn", "app.main:app", "--port", str(port), "--no-access-log"]
+    served = ["app.main:app", "--http", "app.http.protocol:Protocol", "--port", str(port)]
+    command = [sys.executable, "-m", "uvicorn", *served, "--no-access-log"]
     process = subprocess.Popen([*command, "--log-level", "warning"], env=environment)
     try:
         _wait(f"http://127.0.0.1:{port}/health/live", process)

@@ -170,7 +170,14 @@ def run_api(parent_pid: int, fd: int) -> int:
     import uvicorn
 
     level = get_settings().log_level.lower()
-    config = uvicorn.Config("app.main:app", log_level=level, access_log=False, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        "app.main:app",
+        http="app.http.protocol:Protocol",
+        ws="none",
+        log_level=level,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
     return 0
 

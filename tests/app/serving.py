@@ -15,10 +15,11 @@ import uvicorn
 @contextmanager
 def serving() -> Iterator[str]:
     """The address of an API with the settings of this process."""
+    from app.http.protocol import Protocol
     from app.main import create_app
 
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(), log_level="warning", access_log=False))
+    server = uvicorn.Server(uvicorn.Config(create_app(), http=Protocol, log_level="warning", access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
