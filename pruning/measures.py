@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from pruning.bindings import groups_on
 from pruning.contract.result import LayerReport, MeasureSet, Removed, Warning
 from pruning.rules.extents import left
+from pruning.rules.trace import Barrier
 
 if TYPE_CHECKING:
-    from pruning.units import LayerEntry, Units
+    from pruning.units import Group, LayerEntry, Units
 
 Ids: TypeAlias = NDArray[np.int64]
 Counts: TypeAlias = NDArray[np.int64]
@@ -213,10 +214,33 @@ def removed_with(units: Units, gone: Collection[str]) -> Removed:
 
 def barriers(units: Units) -> dict[str, str]:
     """Why the units of a group stay, by group id: its barrier as `layer: sentence`."""
+    return _sentences({group.id: group.barrier for group in units.groups if group.barrier is not None})
+
+
+def staying(units: Units) -> dict[str, str]:
+    """The same, of groups of a single unit too."""
+    return barriers(units) | _sentences(single(units))
+
+
+def _sentences(found: Mapping[str, Barrier]) -> dict[str, str]:
+    return {group: f"{barrier.layer}: {barrier.detail}" for group, barrier in found.items()}
+
+
+def single(units: Units) -> dict[str, Barrier]:
+    """Groups without a barrier whose one unit has to stay, by group id, with the reason as a barrier.
+
+    Such a unit may be many channels: a shuffle between grouped convolutions can tie all of a layer.
+    """
+
+    def reason(group: Group) -> str:
+        channels = int(np.count_nonzero(units.widths.get(group.producers[0], NONE) == group.units[0]))
+        many = f"its {channels} channels stand and fall together, as one unit that has to stay"
+        return many if channels > 1 else "has one unit, which has to stay"
+
     return {
-        group.id: f"{group.barrier.layer}: {group.barrier.detail}"
+        group.id: Barrier(group.producers[0], "one_unit", reason(group))
         for group in units.groups
-        if group.barrier is not None
+        if group.barrier is None and len(group.units) == 1
     }
 
 

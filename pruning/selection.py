@@ -13,7 +13,7 @@ from pruning.contract.errors import ContradictorySpec, NothingToPrune
 from pruning.contract.plan import Plan
 from pruning.contract.spec import Pruning
 from pruning.limits import Limits
-from pruning.measures import barriers
+from pruning.measures import staying
 from pruning.scopes import share, shares
 from pruning.targets import Infeasible, meet
 
@@ -46,8 +46,8 @@ def select(units: Units, scores: Scores, pruning: Pruning, file_bytes: FileBytes
 
 
 def kept_because(units: Units, scores: Scores, pruning: Pruning) -> dict[str, str]:
-    """Why the units of a group stay whatever the target, by group id: a barrier, `skip`, or no evidence for scores."""
-    found = barriers(units)
+    """Why units stay whatever the target, by group id: a barrier, a single unit, `skip`, or no evidence for scores."""
+    found = staying(units)
     if pruning.target.type == "plan":
         return found
     binding = bind(units, pruning.layers)

@@ -26,7 +26,7 @@ def inspection(case: Case, inputs: list[Port], outputs: list[Port], warnings: li
     normalized = unit_finder.find(case.graph, case.archive.arrays, "prune", case.archive.bfloat16)
     elements = measures.elements(case.units)
     macs = measures.macs(case.units)
-    kept = measures.barriers(case.units)
+    kept, single = measures.staying(case.units), measures.single(case.units).values()
     return Inspection(
         keras_version=str(case.archive.metadata.get("keras_version", "unknown")),
         inputs=[_tensor(port) for port in inputs],
@@ -50,14 +50,14 @@ def inspection(case: Case, inputs: list[Port], outputs: list[Port], warnings: li
                 id=group.id,
                 width=len(group.units),
                 layers=list(group.layers),
-                prunable=group.barrier is None,
+                prunable=group.id not in kept,
                 coupled_because=group.coupled_because,
                 kept_because=kept.get(group.id),
                 structure=group.structure,
             )
             for group in case.units.groups
         ],
-        barriers=[BarrierInfo(layer=b.layer, code=b.code, detail=b.detail) for b in case.units.barriers],
+        barriers=[BarrierInfo(layer=b.layer, code=b.code, detail=b.detail) for b in (*case.units.barriers, *single)],
         compiled=compiled(case.archive.config),
         unknown_dimensions=list(case.graph.unknown_dimensions),
         floor=floor(case, "channel"),

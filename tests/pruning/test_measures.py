@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pruning import measures
 from pruning.contract.result import LatencyFigure, MeasureSet
 from pruning.units import Cost
-from tests.pruning.hand import chain, counted
+from tests.pruning.hand import Network, chain, counted
 from tests.pruning.test_selection import networks
 
 # chain(4, 6), window 1 and 10 positions: kernels 3*4, 4*6, 6*3, biases 4, 6, 3; the head runs at one position.
@@ -162,6 +162,19 @@ def test_rows_of_layers():
     assert rows["conv0"].kept_because is None
     rows = {row.name: row for row in measures.layers(units, arrays, kept_because={"conv0": "skipped by `layers`"})}
     assert [rows[name].kept_because for name in ("conv0", "conv1", "head")] == ["skipped by `layers`", None, None]
+
+
+def test_a_group_of_one_unit_stays_and_says_how_many_channels_it_is():
+    network = Network()
+    alone = network.conv("alone", 3, 1)
+    tied = network.conv("tied", alone, np.repeat(network.new(1), 4))
+    units = network.head(network.conv("free", tied, 2)).units()
+    assert measures.barriers(units).keys() == {"head"}
+    assert measures.staying(units) == {
+        "alone": "alone: has one unit, which has to stay",
+        "tied": "tied: its 4 channels stand and fall together, as one unit that has to stay",
+        "head": "head: an output of the model",
+    }
 
 
 def measured(**figures) -> MeasureSet:

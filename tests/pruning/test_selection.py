@@ -171,6 +171,11 @@ def test_groups_without_scores_stay_unless_named_by_index():
         select(units, scores, spec(ratio(0.5), layers={"conv0": {"ratio": 0.5}}))
 
 
+def test_one_unit_is_a_reason_to_stay():
+    reasons = kept_because(chain(4, 1).units(), {"conv0": SCORES["conv0"], "conv1": np.ones(1)}, spec(ratio(0.5)))
+    assert reasons == {"conv1": "conv1: has one unit, which has to stay", "head": "head: an output of the model"}
+
+
 def test_reasons_to_stay():
     pruning = spec(ratio(0.5), layers={"conv0": {"skip": True}, "conv1": {"ratio": 0.5}})
     reasons = kept_because(chain(4, 6, 5).units(), {"conv1": SCORES["conv1"]}, pruning)

@@ -69,6 +69,26 @@ def test_a_budget_at_the_floor_is_met_and_none_below(name: str, tmp_path: Path) 
     assert all(any(reason in group.kept_because for reason in reasons) for group in found.groups if group.kept_because)
 
 
+def test_a_shuffle_that_ties_all_channels_of_a_layer_is_told(tmp_path: Path) -> None:
+    def shuffled() -> keras.Model:
+        inputs = x = keras.Input((8, 8, 3))
+        x = keras.layers.Conv2D(6, 1)(x)
+        x = keras.layers.Conv2D(12, 1, groups=3, name="first")(x)
+        x = keras.layers.Permute((1, 2, 4, 3))(keras.layers.Reshape((8, 8, 3, 4))(x))
+        x = keras.layers.Conv2D(9, 1, groups=3)(keras.layers.Reshape((8, 8, 12))(x))
+        return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+
+    found, path = _inspected(shuffled, tmp_path)
+    first = next(group for group in found.groups if group.id == "first")
+    assert (first.width, first.prunable) == (1, False)
+    assert first.kept_because == "first: its 12 channels stand and fall together, as one unit that has to stay"
+    assert ("first", "one_unit") in [(barrier.layer, barrier.code) for barrier in found.barriers]
+    ratio = {"pruning": {"target": {"type": "ratio", "value": 0.5}}, "measures": {"latency": None}, "dry_run": True}
+    request = PruneRequest(model=str(path), out=str(tmp_path), spec=Spec.model_validate(ratio))
+    rows = {row.name: row for row in planning.dry_run(request).layers}
+    assert (rows["first"].width_after, rows["first"].kept_because) == (12, first.kept_because)
+
+
 def test_arrays_in_bfloat16_count_two_bytes_an_element(tmp_path: Path) -> None:
     def short() -> keras.Model:
         sizes = [keras.layers.Dense(n, activation="relu", dtype="bfloat16") for n in (16, 24, 32)]
