@@ -25,6 +25,7 @@ from pruning.contract.errors import (
     MalformedRequest,
     MethodNotAllowed,
     NotFound,
+    OutOfStorage,
     SecateurError,
     Unauthorized,
     Unavailable,
@@ -32,6 +33,7 @@ from pruning.contract.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+_NO_ROOM = {"SQLITE_FULL", "53100"}  # as SQLite and PostgreSQL say that their disk is full
 _BY_STATUS: dict[int, type[SecateurError]] = {
     kind.status: kind
     for kind in (
@@ -175,4 +177,15 @@ def _on_disconnect(_: Request, __: Exception) -> Response:
 
 def _on_database_error(request: Request, error: Exception) -> Response:
     _log.error("database_failed", method=request.method, path=request.url.path, error=type(error).__name__)
+    if _disk_is_full(error):
+        return response(OutOfStorage())
     return response(Unavailable("the database does not answer: try again"), {"Retry-After": "1"})
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether that is where it began: SQLite then drops its savepoints, and their loss is the error that arrives."""
+    while error is not None:
+        if getattr(error, "sqlite_errorname", None) in _NO_ROOM or getattr(error, "sqlstate", None) in _NO_ROOM:
+            return True
+        error = error.__context__
+    return False

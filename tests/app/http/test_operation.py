@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import structlog
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import event
 
-from app import db, workers
+from app import db, logs, workers
 from app.settings import Settings
 from app.storage import get_storage
+from tests.app.files import labelled, npz
 from tests.app.resources import new_job, ready_model
 from tests.app.serving import client_of, problem, serving
 from tests.services import configured
@@ -140,3 +146,25 @@ def test_an_error_of_ours_says_nothing_of_our_insides(client: httpx.Client, monk
     response = client.get("/v1/jobs")
     assert problem(response) == (500, "internal_error")
     assert "1234" not in response.text
+
+
+def test_full_disk_of_the_database(client: httpx.Client) -> None:
+    def fill(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # what is there is kept, nothing may be added
+
+    engine = db.engine()
+    engine.dispose()
+    event.listen(engine, "connect", fill)
+    answers = (client.post("/v1/datasets", content=npz(**labelled(20 + number))) for number in range(200))
+    refused = next(answer for answer in answers if answer.status_code != 201)
+    assert problem(refused) == (507, "out_of_storage")
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", encoding="utf-8", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        logs.configure("INFO")
+        structlog.get_logger("tests").error("lost")
+        monkeypatch.undo()
+        with suppress(OSError):
+            full.close()
