@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pruning.contract.errors import UnreadableFile
 from pruning.contract.progress import Failed, Inspected, Produced, Progress, Sandboxed
 from pruning.contract.request import InspectRequest
 from tests.e2e import tiny
@@ -76,6 +80,33 @@ def test_what_has_no_name_is_an_internal_error_in_one_line_and_tells_nothing_of_
         "places": [{"at": "out"}],
     }
     assert child._named(MemoryError()).code == "memory_limit"
+
+
+def test_a_full_disk_is_no_unreadable_file() -> None:
+    from worker import child
+
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        known = UnreadableFile("Keras cannot load the model: [Errno 28] No space left on device")
+        known.__cause__ = OSError(number, os.strerror(number))
+        assert child._named(known).code == "out_of_storage"
+        assert child._named(known.__cause__).code == "out_of_storage"
+    known = UnreadableFile("the file is broken")
+    known.__cause__ = OSError(errno.EIO, "Input/output error")
+    assert child._named(known) is known
+
+
+def test_an_inspection_that_may_write_no_file_says_that_the_disk_is_full(zygote: Zygote, tmp_path: Path) -> None:
+    upload = tmp_path / "upload.keras"
+    tiny.model(upload)
+    request = InspectRequest(upload=str(upload), format="keras", out=str(tmp_path))
+    assert zygote.pid is not None
+    before = resource.prlimit(zygote.pid, resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))  # its children's too
+    try:
+        ending, _ = run(zygote, tmp_path, request.model_dump_json().encode())
+    finally:
+        resource.prlimit(zygote.pid, resource.RLIMIT_FSIZE, before)
+    assert isinstance(ending.final, Failed)
+    assert ending.final.error["code"] == "out_of_storage"
 
 
 def test_a_request_outside_the_contract_is_an_invalid_spec(zygote: Zygote, tmp_path: Path) -> None:
