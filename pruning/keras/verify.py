@@ -33,6 +33,7 @@ Outputs: TypeAlias = Callable[[Probe], list[Array]]
 STRUCTURE, SINGLE, VALUES, HALF, RELOADED = 1e-9, 1e-6, 1e-4, 1e-2, 1e-5
 _POWER = 100
 _FEW = 2
+_FADING = 0.1  # of a state that gates let through as a whole and rectify: it grows little in the 64 steps of a probe
 _SHORT = {"float16", "bfloat16"}
 
 
@@ -190,9 +191,10 @@ def redraw(arrays: Mapping[str, Array], units: Units, seed: int) -> dict[str, Ar
     """Fresh float64 values for every weight, drawn by the array's path.
 
     Kernels are normal with variance 2 / fan-in; vectors uniform in 0.5 ... 1.5, so that variances are positive and most
-    rectifiers are alive. Arrays that are no floating weights stay.
+    rectifiers are alive. Recurrent kernels are smaller: a rectified state grows with every step else, and rounding
+    with it until it looks like a mistake. Arrays that are no floating weights stay.
     """
-    drawn = dict(arrays)
+    drawn, recurrent = dict(arrays), _recurrent(units)
     for path, shape in units.sizes.items():
         if not np.issubdtype(units.dtypes[path], np.floating):
             continue
@@ -201,7 +203,16 @@ def redraw(arrays: Mapping[str, Array], units: Units, seed: int) -> dict[str, Ar
             drawn[path] = rng.uniform(0.5, 1.5, shape)
         else:
             drawn[path] = rng.standard_normal(shape) * np.sqrt(2.0 / max(1, int(np.prod(shape[:-1]))))
+        if path in recurrent:
+            drawn[path] *= _FADING
     return drawn
+
+
+def _recurrent(units: Units) -> set[str]:
+    """Arrays that read the units which they make: those of the step before."""
+    read = {axis.weight: axis.ids for axis in units.axes if axis.role == "consumer"}
+    made = [axis for axis in units.axes if axis.role == "follower" and axis.weight in read]
+    return {axis.weight for axis in made if np.isin(axis.ids[axis.ids >= 0], read[axis.weight]).any()}
 
 
 def outputs(model: keras.Model, inputs: Probe) -> list[Array]:

@@ -261,3 +261,25 @@ def test_a_model_that_keras_cannot_run_fails_with_its_words(tmp_path: Path) -> N
         VerificationFailed, match=r"cannot be run here: ValueError: .*Softmax.call\(\)\. The `mask` must be"
     ):
         verify.outputs(whole, [np.ones((2, 5), np.int32)])
+
+
+def test_recurrent_kernels_are_redrawn_small_and_hide_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As large as others, rectified states and their rounding grew for 64 steps, and sound surgery was refused."""
+    inputs = keras.Input((5, 4))
+    x = keras.layers.LSTM(12, activation="relu", name="first")(inputs)
+    case = small.case(keras.Model(inputs, keras.layers.Dense(3)(x)), tmp_path)
+    kernel, recurrent = (f"layers/lstm/cell/vars/{index}" for index in range(2))
+    drawn = verify.redraw(case.archive.arrays, case.units, 0)
+    assert 0.5 < np.std(drawn[kernel]) * np.sqrt(4 / 2) < 2
+    assert 0.05 < np.std(drawn[recurrent]) * np.sqrt(12 / 2) < 0.2
+    sequences = np.random.default_rng(0).uniform(0, 1, (3, 5, 4)).astype(np.float32)
+    gone, right = removed(case), surgery.apply
+    assert verify.structure(case, gone, [[sequences]]).relative_difference <= 1e-12
+
+    def wrong(archive: Archive, *rest: Any) -> Archive:
+        cut = right(archive, *rest)
+        return archives.replace_arrays(cut, {recurrent: np.roll(cut.arrays[recurrent], 1, axis=0)})
+
+    monkeypatch.setattr(surgery, "apply", wrong)
+    with pytest.raises(VerificationFailed, match="structure"):
+        verify.structure(case, gone, [[sequences]])
