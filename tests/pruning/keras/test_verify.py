@@ -283,3 +283,28 @@ def test_recurrent_kernels_are_redrawn_small_and_hide_nothing(tmp_path: Path, mo
     monkeypatch.setattr(surgery, "apply", wrong)
     with pytest.raises(VerificationFailed, match="structure"):
         verify.structure(case, gone, [[sequences]])
+
+
+def test_outputs_that_rounding_alone_moves_are_compared_on_the_first_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((None, 4))
+    layer = keras.layers.SimpleRNN(64, return_sequences=True)
+    model = keras.Model(inputs, keras.layers.Dense(2)(layer(inputs)))
+    kernel, recurrent_kernel, bias = layer.get_weights()
+    layer.set_weights([kernel, 3 * recurrent_kernel, bias])
+    case = small.case(model, tmp_path)
+    (gone,) = (group.units[::3] for group in case.units.groups if group.barrier is None)
+    cut = surgery.apply(case.archive, case.graph, case.units, gone)
+    recurrent = "layers/simple_rnn/cell/vars/1"
+    # Stands for the order of sums, which depends on the machine.
+    cut = archives.replace_arrays(cut, {recurrent: np.nextafter(cut.arrays[recurrent], np.float32(9))})
+    probe = [np.random.default_rng(0).uniform(0, 1, (3, 64, 4)).astype(np.float32)]
+    assert verify.delivered(case, cut, gone, [probe]).relative_difference <= 1e-5
+    wrong = archives.replace_arrays(cut, {recurrent: np.roll(cut.arrays[recurrent], 1, axis=0)})
+    with pytest.raises(VerificationFailed, match="values: the outputs differ"):
+        verify.delivered(case, wrong, gone, [probe])
+    monkeypatch.setattr(verify, "_is_chaotic", lambda *_: False)
+    with pytest.raises(VerificationFailed, match="values: the outputs differ"):
+        verify.delivered(case, cut, gone, [probe])
