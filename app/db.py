@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,8 @@ from app.settings import get_settings
 
 BUSY_SECONDS = 30
 _MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
-_ONE_ENGINE = threading.Lock()
+_ENGINES: dict[tuple[str, int], Engine] = {}
+_ONE_AT_A_TIME = threading.Lock()
 _UPGRADE_LOCK = 0x5EC47E04
 
 
@@ -89,15 +89,19 @@ def _now_postgresql(element: _Now, compiler: SQLCompiler, **options: Any) -> str
 
 def engine() -> Engine:
     """The engine of the configured database; one per address and process."""
-    settings = get_settings()
-    with _ONE_ENGINE:  # the first requests come from several threads
-        return _engine(settings.database_url.get_secret_value(), settings.database_pool_size)
+    key = _configured()
+    with _ONE_AT_A_TIME:  # the first requests come from several threads
+        if key not in _ENGINES:
+            _ENGINES[key] = _engine(*key)
+        return _ENGINES[key]
 
 
 def dispose() -> None:
-    """Close the connections of this process; the next use opens new ones, where the settings then say."""
-    engine().dispose()
-    _engine.cache_clear()
+    """Close this process's connections to the configured database; the next use opens new ones."""
+    with _ONE_AT_A_TIME:
+        known = _ENGINES.pop(_configured(), None)
+    if known is not None:
+        known.dispose()
 
 
 @contextmanager
@@ -135,7 +139,11 @@ def upgrade() -> None:
         command.upgrade(config, "head")
 
 
-@lru_cache
+def _configured() -> tuple[str, int]:
+    settings = get_settings()
+    return settings.database_url.get_secret_value(), settings.database_pool_size
+
+
 def _engine(url: str, pool_size: int) -> Engine:
     address = make_url(url)
     if address.get_backend_name() in ("postgres", "postgresql"):
