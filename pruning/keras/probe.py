@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.keras import data, hub, private
+from pruning.keras import data, hub, live, private
 
 Array: TypeAlias = NDArray[Any]
 Probe: TypeAlias = list[Array]
@@ -24,8 +24,8 @@ def probes(
 ) -> list[Probe]:
     """Inputs to compare models on: the first samples, or random ones in 0 ... 1 and, if any are numbers, 0 ... 255.
 
-    Random ones are 8, or as many, 2 at least, as hold 2**19 numbers: 3 images of 224x224, 2 of 600x600. A model with a
-    batch of its own gets just that many: a reshape in it may have the batch written down.
+    Random ones are 8, or as many, 2 at least, as hold 2**19 numbers: 3 images of 224x224, 2 of 600x600. A model that
+    takes batches of one size alone gets just that many: a reshape in it may have the batch written down.
     """
     own = batch_of(model)
     if inputs is not None:
@@ -40,9 +40,19 @@ def probes(
 
 
 def batch_of(model: keras.Model) -> int | None:
-    """The size of batch that the model was made for, None where any will do."""
-    sizes = {tensor.shape[0] for tensor in model.inputs}
-    return next((int(size) for size in sizes if size is not None), None)
+    """The size of batch that the model takes and no other, None where any will do.
+
+    That its inputs name one binds nobody: the others are tried, since a batch may be larger than a proof can afford.
+    """
+    own = next((int(tensor.shape[0]) for tensor in model.inputs if tensor.shape[0] is not None), None)
+    if own is None:
+        return None
+    other = 1 if own > 1 else 2
+    try:
+        found = live.call(model, random(model, [None] * len(model.inputs), other, _FREE))
+    except Exception:
+        return own
+    return None if {len(output) for output in found} == {other} else own
 
 
 def random(

@@ -13,6 +13,7 @@ from keras import ops
 
 import pruning
 from pruning.contract.errors import DatasetMismatch
+from pruning.keras import probe
 
 DEAD = [1, 4]
 
@@ -51,3 +52,9 @@ def test_data_that_it_cannot_compute_are_refused_with_the_reason(model: keras.Mo
     batch = model.inputs[0].shape[0]
     with pytest.raises(DatasetMismatch, match=f"validation data; it was made for batches of {batch}, and"):
         prune(tmp_path, tmp_path / "data.npz")
+
+
+def test_a_batch_that_only_the_inputs_name_binds_nobody(model: keras.Model) -> None:
+    inputs = keras.Input(batch_shape=(64, 4))
+    assert probe.batch_of(keras.Model(inputs, L.Dense(2)(inputs))) is None
+    assert probe.batch_of(model) == model.inputs[0].shape[0]
