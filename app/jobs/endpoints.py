@@ -120,7 +120,7 @@ def cancel(id: str, key: OptionalKey) -> Response:
 @router.post("/{id}/clone", status_code=202, responses=_QUEUED, openapi_extra=json_body(JobOverrides, required=False))
 def clone(id: str, overrides: OptionalBody, key: OptionalKey) -> Response:
     """A new job like this one, with the parts of the body that are given laid over it."""
-    return service.clone(id, overrides, key).response()
+    return service.clone(ids.check("job", id), overrides, key).response()
 
 
 @router.get("/{id}/artifacts", responses={200: {"model": Artifacts}, **declared(404)})

@@ -61,6 +61,8 @@ class Watch:
         while self._waiting:
             await asyncio.sleep(period)
             began = time.monotonic()
+            # Who comes while the database is read has seen something newer than what it says.
+            asked = [(id, future, seen) for id, one in self._waiting.items() for future, seen in one.items()]
             try:
                 present = await run_in_threadpool(_present, list(self._waiting))
             except SQLAlchemyError as error:
@@ -68,10 +70,9 @@ class Watch:
                 period = _SLOW_PERIOD
                 continue
             period = max(_PERIOD, (time.monotonic() - began) / _SHARE)
-            for id, waiters in self._waiting.items():
-                for future, seen in waiters.items():
-                    if seen not in present.get(id, ()) and not future.done():
-                        future.set_result(None)
+            for id, future, seen in asked:
+                if seen not in present.get(id, ()) and not future.done():
+                    future.set_result(None)
 
 
 def _present(ids: list[str]) -> dict[str, tuple[int, str]]:

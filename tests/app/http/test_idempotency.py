@@ -72,6 +72,13 @@ def test_uploads_are_told_by_their_bytes(client_on_each: httpx.Client) -> None:
         assert problem(other) == (409, "idempotency_key_reused")
 
 
+@pytest.mark.parametrize("path", ["cancel", "clone"])
+@pytest.mark.parametrize("id", ["a" * 600, "%00"])
+def test_a_key_for_an_id_that_no_column_takes(client_on_each: httpx.Client, id: str, path: str) -> None:
+    response = client_on_each.post(f"/v1/jobs/{id}/{path}", headers=keyed("k"))
+    assert problem(response) == (404, "not_found")
+
+
 def test_cancel_and_clone(client: httpx.Client) -> None:
     job = new_job(client, model_id=ready_model(client))
     clones = [client.post(f"{job['urls']['self']}/clone", json={"seed": 2}, headers=keyed("c")) for _ in range(2)]
