@@ -146,12 +146,14 @@ def _configured() -> tuple[str, int]:
 
 def _engine(url: str, pool_size: int) -> Engine:
     address = make_url(url)
+    # Errors go into logs: what a statement carried is no business of theirs.
+    options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0, "hide_parameters": True}
     if address.get_backend_name() in ("postgres", "postgresql"):
         address = address.set(drivername="postgresql+psycopg")
-        return create_engine(address, pool_size=pool_size, max_overflow=0, pool_pre_ping=True)
+        return create_engine(address, pool_pre_ping=True, **options)
     if address.database:
         Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-    made = create_engine(address, pool_size=pool_size, max_overflow=0, connect_args={"timeout": BUSY_SECONDS})
+    made = create_engine(address, connect_args={"timeout": BUSY_SECONDS}, **options)
     event.listen(made, "connect", _prepare_sqlite)
     event.listen(made, "begin", _begin_sqlite)
     return made

@@ -17,7 +17,12 @@ Count = Annotated[int, Field(ge=1)]
 class Settings(BaseSettings):
     """Settings with the defaults of the embedded service; production changes the three addresses."""
 
-    model_config = SettingsConfigDict(env_prefix="SECATEUR_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="SECATEUR_",
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,  # a refused address may hold a password
+    )
 
     # --- where things are
     data_dir: Path = Field(Path("secateur-data"), description="folder of the embedded database, files and broker")

@@ -11,7 +11,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, literal, select, text
-from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import DatabaseError, StatementError
 
 from app import db
 from app.jobs import events
@@ -129,6 +129,13 @@ def test_a_time_without_a_zone_is_refused(database: Settings) -> None:
         with pytest.raises(StatementError, match="without a zone"):
             session.flush()
         session.rollback()
+
+
+def test_errors_do_not_tell_what_a_statement_carried(database: Settings) -> None:
+    query = text("SELECT 1 FROM nowhere WHERE name = :name").bindparams(name="hunter2")
+    with db.read() as session, pytest.raises(DatabaseError, match="nowhere") as failed:
+        session.execute(query)
+    assert "hunter2" not in str(failed.value)
 
 
 def test_sqlite_runs_as_intended(embedded: Settings) -> None:

@@ -42,6 +42,14 @@ def test_passwords_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
 
 
+@pytest.mark.parametrize("name", ["DATABASE_URL", "BROKER_URL"])
+def test_passwords_are_not_shown_where_an_address_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        made(monkeypatch, **{name: "mysql://u:hunter2@h/d"})
+    assert "has scheme 'mysql'" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
