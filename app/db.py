@@ -29,6 +29,8 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -37,6 +39,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from app.settings import get_settings
 
 BUSY_SECONDS = 30
+# What is raised where the database does not answer.
+UNREACHABLE = (OperationalError, InterfaceError, PoolTimeout)
 _MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 _ENGINES: dict[tuple[str, int], Engine] = {}
 _ONE_AT_A_TIME = threading.Lock()

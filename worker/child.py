@@ -52,7 +52,7 @@ def _run(request: bytes, emit: Callable[[Line], None]) -> Line:
     try:
         task = REQUEST.validate_json(request)
     except ValidationError as error:
-        raise InvalidSpec(f"the stored spec no longer fits this version: {error.error_count()} errors") from error
+        raise InvalidSpec(f"the request is outside the contract: {error.error_count()} errors") from error
     if isinstance(task, PruneRequest):
         return Pruned(result=pipeline.prune(task, emit))
     return Inspected(inspection=pipeline.inspect(task, emit))

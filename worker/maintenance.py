@@ -64,10 +64,8 @@ class Maintenance:
     def sweep(self) -> None:
         """One round: this worker's own things, and if it leads, those that all share."""
         settings, me = self._settings, self._supervisor.worker_id
-        scratch.sweep(settings.scratch_dir)
-        if self._supervisor.sandbox is None and self._supervisor.zygote.wait_ready(0):
-            with suppress(ZygoteGone):
-                self._supervisor.probe()
+        _attempt(self._sweep_scratch)
+        _attempt(self._probe)
         sandbox = self._supervisor.sandbox
         with db.write() as session:
             workers.beat(
@@ -97,6 +95,14 @@ class Maintenance:
             if id is None:
                 return
             self._supervisor.inspect(id)
+
+    def _sweep_scratch(self) -> None:
+        scratch.sweep(self._settings.scratch_dir)
+
+    def _probe(self) -> None:
+        if self._supervisor.sandbox is None and self._supervisor.zygote.wait_ready(0):
+            with suppress(ZygoteGone):
+                self._supervisor.probe()
 
     def _sweep_rows(self) -> None:
         sweep_rows(self._settings, self._announce_after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import structlog
+from pydantic import ValidationError
 from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app import db, ids, queue
@@ -27,7 +28,8 @@ from app.models import repository as models
 from app.settings import Settings
 from app.storage import Staged, get_storage
 from app.tables import Job, Model
-from pruning.contract.errors import SecateurError, WorkerLost
+from pruning.contract.errors import InvalidSpec, SecateurError, WorkerLost
+from pruning.contract.errors_from_validation import from_validation
 from pruning.contract.progress import Failed, Inspected, Produced, Progress, Pruned, Sandboxed
 from pruning.contract.request import InspectRequest, PruneRequest
 from pruning.contract.spec import Spec
@@ -171,13 +173,12 @@ class Supervisor:
         if job.plan_sha256 is not None:
             readable.append(storage.path(job.plan_sha256))
             plan = str(folder.link("plan.json", readable[-1]))
-        spec = job.spec_resolved
         request = PruneRequest(
             model=str(folder.link("model.keras", readable[0])),
             data=data,
             plan=plan,
             out=str(folder.out),
-            spec=Spec.model_validate({name: spec[name] for name in Spec.model_fields if name in spec}),
+            spec=_spec(job.spec_resolved),
             upload_bytes=model.size_bytes,
         )
         return Task(request, tuple(map(str, readable)), job.run_seconds, job.memory_bytes, Pruned)
@@ -189,7 +190,7 @@ class Supervisor:
         architecture = None
         if model.architecture_sha256 is not None:
             with storage.open(model.architecture_sha256) as file:
-                architecture = file.read().decode()
+                architecture = json.dumps(json.loads(file.read()))  # UTF-16 and byte order marks are JSON too
         request = InspectRequest(
             upload=str(folder.link(f"upload.{model.format}", stored)),
             format=cast(Any, model.format),
@@ -202,14 +203,14 @@ class Supervisor:
     def _settle(self, kind: Kind[Row], claim: Claim[Row], end: Outcome, ending: Ending, folder: JobFolder) -> None:
         """Write the outcome; a database that is away is tried for one lease, then the row is the sweep's.
 
-        Raises no `OperationalError`: an outcome that could not be written must not be followed by another.
+        Raises nothing of `db.UNREACHABLE`: an outcome that could not be written must not be followed by another.
         """
         last = time.monotonic() + self._settings.lease_seconds
         while True:
             try:
                 self._write(kind, claim, end, ending, folder)
                 return
-            except OperationalError:
+            except db.UNREACHABLE:
                 if time.monotonic() >= last:
                     _log.exception("outcome_not_written", id=claim.id)
                     return
@@ -257,6 +258,15 @@ def announce(kind: Kind[Any], id: str, name: str) -> None:
         queue.enqueue_job(id, name)
     else:
         queue.enqueue_model(id, name)
+
+
+def _spec(stored: dict[str, Any]) -> Spec:
+    """The spec of a job's row. Raises `InvalidSpec` for one that an earlier version took and this one does not."""
+    try:
+        return Spec.model_validate({name: stored[name] for name in Spec.model_fields if name in stored})
+    except ValidationError as error:
+        detail = from_validation(error).detail
+        raise InvalidSpec(f"the job was asked for in an earlier version, send it anew: {detail}") from error
 
 
 def _stage(produced: Produced, folder: JobFolder, staged_files: ExitStack) -> Stored:

@@ -87,8 +87,8 @@ def _text(architecture: PathLike | Mapping[str, Any] | None) -> str | None:
     if isinstance(architecture, Mapping):
         return json.dumps(architecture)
     try:
-        return Path(architecture).read_text(encoding="utf-8")
-    except OSError as error:
+        return json.dumps(json.loads(Path(architecture).read_bytes()))  # UTF-16 and byte order marks are JSON too
+    except (OSError, ValueError) as error:
         raise InvalidSpec(f"the architecture is no JSON and no file that can be read: {error}") from error
 
 

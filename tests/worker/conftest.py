@@ -56,14 +56,21 @@ def supervisor(make_supervisor: Callable[[], Supervisor]) -> Supervisor:
     return make_supervisor()
 
 
-def add_model(**script: Any) -> str:
+def add_model(architecture: bytes | None = None, **script: Any) -> str:
     """An uploaded model that waits for its inspection; the file is a script for `tests.worker.engine`."""
     storage = get_storage()
-    with storage.create() as staged:
+    with storage.create() as staged, storage.create() as beside:
         staged.write(json.dumps(script).encode())
+        beside.write(architecture or b"")
         with db.write() as session:
-            sha256 = artifacts.keep(session, storage, staged)
-            model, _ = models.add(session, sha256=sha256, size_bytes=staged.size_bytes, format="keras", queue="cpu")
+            model, _ = models.add(
+                session,
+                sha256=artifacts.keep(session, storage, staged),
+                size_bytes=staged.size_bytes,
+                format="keras",
+                queue="cpu",
+                architecture_sha256=artifacts.keep(session, storage, beside) if architecture else None,
+            )
     return model.id
 
 

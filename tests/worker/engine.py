@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pruning.contract.inspection import Inspection
 from pruning.contract.progress import Failed, Inspected, Line, Produced, Progress, Pruned, Sandboxed
-from pruning.contract.request import REQUEST, PruneRequest
+from pruning.contract.request import REQUEST, InspectRequest, PruneRequest
 from pruning.contract.result import MeasureReport, MeasureSet, Removed, Result
 from worker import pipe, zygote
 from worker.pipe import Order
@@ -70,7 +70,9 @@ def main(order: Order, request_fd: int, lines_fd: int) -> int:
     if "error" in script:
         say(Failed(error=script["error"]))
         return 1
-    say(Pruned(result=RESULT) if prunes else Inspected(inspection=INSPECTION))
+    told = json.loads(request.architecture or "null") if isinstance(request, InspectRequest) else None
+    found = Inspected(inspection=INSPECTION.model_copy(update={"compiled": told}))
+    say(Pruned(result=RESULT) if prunes else found)
     return 0
 
 

@@ -169,6 +169,21 @@ def test_a_sweep_that_fails_is_made_again(
     maintenance.join()
 
 
+def test_a_worker_beats_whatever_becomes_of_its_scratch(
+    supervisor: Supervisor, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError("planted")
+
+    monkeypatch.setattr("worker.scratch.sweep", refuse)
+    monkeypatch.setattr(supervisor, "probe", refuse)
+    maintenance = Maintenance(settings, supervisor)
+    assert supervisor.zygote.wait_ready(20)
+    maintenance.sweep()
+    with db.read() as session:
+        assert session.scalars(select(Worker.id)).all() == [supervisor.worker_id]
+
+
 def test_a_worker_that_starts_announces_what_waits_and_learns_its_isolation(
     ready_model: str, supervisor: Supervisor, settings: Settings
 ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from app import db, queue
 from app.artifacts import repository as artifacts
@@ -21,6 +21,7 @@ from app.jobs import events, states
 from app.jobs.states import JOBS
 from app.settings import Settings
 from app.storage import get_storage
+from app.tables import Job
 from tests.worker.conftest import add_job, add_model, job_of, model_of
 from tests.worker.engine import INSPECTION, RESULT
 from tests.worker.processes import runs, wait_until
@@ -94,6 +95,29 @@ def test_a_job_is_given_the_plan_that_its_row_names(supervisor: Supervisor) -> N
     assert json.loads(storage.path(artifact.sha256).read_text())["plan"] == '{"structure": "channel"}'
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-le"])
+def test_an_architecture_is_read_in_every_encoding_of_json(supervisor: Supervisor, encoding: str) -> None:
+    model_id = add_model(architecture='{"class_name": "Größe"}'.encode(encoding))
+    supervisor.inspect(model_id)
+    model = model_of(model_id)
+    assert (model.state, model.attempts) == ("ready", 1)
+    assert (model.inspection or {})["compiled"] == {"class_name": "Größe"}
+
+
+def test_a_spec_of_an_earlier_version_fails_the_job_at_once(
+    prepare: Callable[..., str], supervisor: Supervisor
+) -> None:
+    job_id = prepare()
+    with db.write() as session:
+        job = session.get_one(Job, job_id)
+        job.spec_resolved = {**job.spec_resolved, "seed": -1}
+    supervisor.run(job_id)
+    job = job_of(job_id)
+    assert (job.state, job.attempts) == ("failed", 1)
+    assert (job.error or {})["code"] == "invalid_spec"
+    assert "seed" in (job.error or {})["detail"]
+
+
 def test_a_job_that_is_not_to_be_had_is_left_alone(prepare: Callable[..., str], supervisor: Supervisor) -> None:
     job_id = prepare()
     supervisor.run(job_id)
@@ -122,14 +146,15 @@ def test_who_ends_an_inspection_announces_what_waits_for_it(supervisor: Supervis
         assert queue.depth("cpu") == 1
 
 
+@pytest.mark.parametrize("error", db.UNREACHABLE)
 def test_an_outcome_that_cannot_be_written_is_followed_by_no_other(
-    prepare: Callable[..., str], supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+    prepare: Callable[..., str], supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     acts: set[str] = set()
 
     def database_is_away(kind: Any, claim: Any, end: Outcome, *_: Any) -> None:
         acts.add(end.act)
-        raise OperationalError("planted", {}, OSError())
+        raise error("planted", {}, OSError()) if issubclass(error, DBAPIError) else error("planted")
 
     job_id = prepare()
     monkeypatch.setattr(supervisor, "_write", database_is_away)

@@ -37,12 +37,15 @@ def test_files_beside_each_other_are_inspected(tmp_path: Path) -> None:
     model = small.residual()
     model.save_weights(tmp_path / "m.weights.h5")
     (tmp_path / "m.json").write_text(model.to_json())
-    for architecture in (tmp_path / "m.json", model.to_json(), json.loads(model.to_json())):
+    (tmp_path / "wide.json").write_text(model.to_json(), "utf-16")
+    (tmp_path / "no.json").write_text("no JSON")
+    for architecture in (tmp_path / "m.json", tmp_path / "wide.json", model.to_json(), json.loads(model.to_json())):
         assert pruning.inspect(tmp_path / "m.weights.h5", architecture=architecture).parameters == model.count_params()
     with pytest.raises(UnreadableFile, match="weights only"):
         pruning.inspect(tmp_path / "m.weights.h5")
-    with pytest.raises(InvalidSpec, match="architecture"):
-        pruning.inspect(tmp_path / "m.weights.h5", architecture=tmp_path / "no.json")
+    for name in ("no.json", "missing.json"):
+        with pytest.raises(InvalidSpec, match="architecture"):
+            pruning.inspect(tmp_path / "m.weights.h5", architecture=tmp_path / name)
 
 
 def test_a_data_file_and_a_spec_that_only_looks(tmp_path: Path) -> None:
