@@ -44,9 +44,12 @@ def add(
     return artifact
 
 
-def get(session: Session, id: str, *, field: str | None = None) -> Artifact:
-    """The artifact. Raises `NotFound`, naming the `field` of the body that the id came in."""
-    return rows.get(session, Artifact, id, field=field)
+def get(session: Session, id: str, *, lock: bool = False, field: str | None = None) -> Artifact:
+    """The artifact. `lock`: neither it nor its blob can be deleted until the transaction ends.
+
+    Raises `NotFound`, naming the `field` of the body that the id came in.
+    """
+    return rows.get(session, Artifact, id, "shared" if lock else None, field)
 
 
 def of_job(session: Session, job_id: str) -> Sequence[Artifact]:
@@ -61,11 +64,6 @@ def keep(session: Session, storage: FileStorage, staged: Staged) -> str:
     """
     _lock(session, staged.sha256)
     return storage.commit(staged)
-
-
-def hold(session: Session, sha256: str) -> None:
-    """Keep a blob that is there from being released until the transaction, which adds a row for it, ends."""
-    _lock(session, sha256)
 
 
 def release(storage: FileStorage, blobs: Iterable[str]) -> int:

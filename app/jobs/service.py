@@ -158,7 +158,7 @@ def _plan(session: Session, spec: Spec) -> str | None:
     target = spec.pruning.target
     if not isinstance(target, PlanTarget) or target.artifact_id is None:
         return None
-    artifact = artifacts.get(session, target.artifact_id, field=_PLAN)
+    artifact = artifacts.get(session, target.artifact_id, lock=True, field=_PLAN)
     if artifact.kind != "plan":
         detail = f"artifact {artifact.id} is a {artifact.kind}, not a plan"
         raise InvalidSpec(detail, errors=[FieldError(path=_PLAN, code="invalid_spec", detail=detail)])
@@ -168,7 +168,6 @@ def _plan(session: Session, spec: Spec) -> str | None:
         raise ContradictorySpec(detail, errors=[FieldError(path=_PLAN, code="contradictory_spec", detail=detail)])
     if target.sha256 not in (None, artifact.sha256):
         raise DigestMismatch(f"the target names the plan {target.sha256!r}, artifact {artifact.id} has another digest")
-    artifacts.hold(session, artifact.sha256)
     return artifact.sha256
 
 

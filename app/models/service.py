@@ -56,10 +56,9 @@ def add_artifact(wanted: FromArtifact, key: Key | None) -> Answer:
     """A job's artifact as a model. Raises `NotFound`, `UnsupportedFormat` for an artifact that is no model."""
 
     def work(session: Session) -> Answer:
-        artifact = artifacts.get(session, wanted.artifact_id, field="artifact_id")
+        artifact = artifacts.get(session, wanted.artifact_id, lock=True, field="artifact_id")
         if artifact.kind != "model":
             raise UnsupportedFormat(f"artifact {artifact.id} is a {artifact.kind}: only a model can be pruned again")
-        artifacts.hold(session, artifact.sha256)
         model, is_new = repository.add(
             session,
             sha256=artifact.sha256,

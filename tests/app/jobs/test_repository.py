@@ -285,6 +285,33 @@ def test_a_blob_goes_with_its_last_row(database: Settings) -> None:
     assert list(storage.blobs()) == []
 
 
+def test_a_file_that_is_made_a_model_while_its_job_is_deleted_stays(database: Settings) -> None:
+    storage = get_storage()
+    with storage.create() as staged, db.write() as session:
+        staged.write(b"pruned")
+        job = rows.job(session, rows.model(session))
+        sha256 = artifacts.keep(session, storage, staged)
+        made = artifacts.add(
+            session, job_id=job.id, kind="model", format="keras", sha256=sha256, size_bytes=6, filename="m.keras"
+        )
+        states.request_cancel(session, job.id)
+
+    def delete() -> None:
+        with db.write() as session:
+            blobs = jobs.delete(session, job.id)
+        artifacts.release(storage, blobs)
+
+    deleting = threading.Thread(target=delete)
+    with db.write() as session:
+        artifact = artifacts.get(session, made.id, lock=True)
+        deleting.start()
+        deleting.join(0.5)
+        assert deleting.is_alive()
+        models.add(session, sha256=artifact.sha256, size_bytes=6, format="keras", queue="cpu")
+    deleting.join()
+    assert storage.path(sha256).exists()
+
+
 def test_bytes_uploaded_while_they_are_deleted_keep_their_file(database: Settings) -> None:
     storage = get_storage()
     errors: list[str] = []
