@@ -260,9 +260,11 @@ class Trace:
             location=(*outer.location, "config", key),
         )
         self.depth += 1
-        yield self.op
-        self.depth -= 1
-        self.op = outer
+        try:
+            yield self.op
+        finally:
+            self.depth -= 1
+            self.op = outer
 
     # --- weights, costs, config --------------------------------------------------------------------------------
 

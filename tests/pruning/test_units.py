@@ -330,6 +330,19 @@ def test_a_call_that_its_rule_cannot_read_is_a_barrier() -> None:
         arrays.pop("layers/conv2d_1/vars/0", None)
 
 
+def test_a_wrapped_layer_that_cannot_be_read_stops_no_product_behind_it() -> None:
+    inputs = keras.Input((4,))
+    odd = L.SpectralNormalization(L.Dense(5), name="odd")(inputs)
+    product = L.Dot(1)([L.Dense(8, name="first")(inputs), L.Dense(8)(inputs)])
+    archive = equivalence.archived(keras.Model(inputs, L.Concatenate()([L.Dense(2)(odd), product])))
+    graph, units = equivalence.traced(archive)
+    arrays = dict(archive.arrays)
+    arrays["layers/spectral_normalization/layer/vars/0"] = np.zeros((3, 5), np.float32)
+    found = unit_finder.find(graph, arrays)
+    assert [barrier.layer for barrier in found.barriers if barrier.code == "misread"] == ["odd"]
+    assert _group(units, "first").barrier is _group(found, "first").barrier is None
+
+
 def test_a_second_call_that_cannot_be_read_keeps_the_units_of_the_first() -> None:
     proof = equivalence.zoo("shared_convolution")
     rule, calls = rules.RULES["layers", "Conv2D"], list[str]()
