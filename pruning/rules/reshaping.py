@@ -7,8 +7,9 @@ Both sides of a run are rectangular after the removal and in C order: the same e
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from math import prod
+from operator import mul
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def repeat_vector(op: Op, inputs: list[Value], trace: Trace) -> Value:
 
 @operation("Reshape")
 def reshape_operation(op: Op, inputs: list[Value], trace: Trace) -> Value:
-    """`newshape` with the batch; axes at the end that stay as they are pass also where the batch changes (windows)."""
+    """`newshape` with the batch; axes at the end that keep together pass also where the batch changes (windows)."""
     (value,) = inputs
     given = list(op.config["newshape"])
     if isinstance(value[0], np.ndarray):
@@ -72,14 +73,14 @@ def reshape_operation(op: Op, inputs: list[Value], trace: Trace) -> Value:
         if total is not None and None in rest:
             rest[rest.index(None)] = total // prod(n for n in rest if n is not None)
         return (first, *_renewed(reshape(value[1:], rest, trace), given, trace))
-    kept = _same_at_the_end(value[1:], rest)
-    pinned = value[: len(value) - kept]
-    trace.pin(pinned, "batch_axis", f"a reshape to {given} may move elements between samples")
+    kept, made = _known_end(value[1:], rest)
+    trace.pin(value[: len(value) - kept], "batch_axis", f"a reshape to {given} may move elements between samples")
     if given and given[0] in (-1, None) and None not in rest and total is not None:
         rows = trace.rows_of(op) * total // prod(n for n in rest if n is not None)
         trace.rows[op.outputs[0]] = max(1, rows)
-    plain = tuple(None if n == -1 else n for n in given[: len(given) - kept])
-    return (*plain, *_renewed(value[len(value) - kept :], given, trace))
+    plain = tuple(None if n == -1 else n for n in given[: len(given) - made])
+    tail = _reshape_part(value[len(value) - kept :], rest[len(rest) - made :], trace)
+    return (*plain, *_renewed(tail, given, trace))
 
 
 def _renewed(output: Value, given: list[int | None], trace: Trace) -> Value:
@@ -195,17 +196,37 @@ def product(extents: Value) -> int | None:
 
 
 def _reshape_unknown(extents: Value, target: list[int | None], trace: Trace) -> Value:
-    """Where a size is unknown, equal axes at the end are kept; units before them are pinned."""
-    same = _same_at_the_end(extents, target)
-    head, tail = extents[: len(extents) - same], extents[len(extents) - same :]
-    trace.pin(head, "unknown_size", "a reshape of an axis of unknown size")
-    return (*target[: len(target) - same], *tail)
+    """Where a size is unknown, what is known at the end and at the start is reshaped by itself; units between stay."""
+    tail, after = _known_end(extents, target)
+    rest, left = extents[: len(extents) - tail], target[: len(target) - after]
+    head, before = _known_end(rest[::-1], left[::-1])
+    trace.pin(rest[head:], "unknown_size", "a reshape of an axis of unknown size")
+    start = _reshape_part(rest[:head], left[:before], trace, at_start=True)
+    return (*start, *left[before:], *_reshape_part(extents[len(rest) :], target[len(left) :], trace))
 
 
-def _same_at_the_end(extents: Value, target: list[int | None]) -> int:
-    """How many of the last axes have the sizes that they are reshaped to."""
-    pairs = zip(reversed(shape_of(extents)), reversed(target), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] is not None and pair[0] == pair[1], pairs))
+def _reshape_part(extents: Value, target: list[int | None], trace: Trace, *, at_start: bool = False) -> Value:
+    """Axes at one end, all known, reshaped to as many numbers or a multiple, which the axis beside them gives."""
+    if not target:
+        return ()
+    times = (product(tuple(target)) or 0) // (product(extents) or 1)
+    given: Value = () if times == 1 else (times,)
+    return reshape((*extents, *given) if at_start else (*given, *extents), target, trace)
+
+
+def _known_end(extents: Value, target: list[int | None]) -> tuple[int, int]:
+    """How many of the last axes make how many of the target's last: (None, 8, 4) -> (-1, 32) or (-1, 64) is 2, 1.
+
+    In C order these axes keep together if theirs are as many numbers, and else if the target's are a multiple:
+    there are then so many times more places in front.
+    """
+    known = list(accumulate(takewhile(bool, reversed(shape_of(extents))), mul))
+    wanted = list(accumulate(takewhile(bool, reversed(target)), mul))
+    for count in range(len(known), 0, -1):
+        for other, numbers in enumerate(wanted, 1):
+            if numbers % known[count - 1] == 0:
+                return count, other
+    return 0, 0
 
 
 def _runs(before: tuple[int | None, ...], after: list[int | None]) -> list[tuple[slice, slice]]:

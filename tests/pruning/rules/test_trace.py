@@ -186,6 +186,28 @@ def test_unknown_sizes_keep_equal_ends_and_pin_the_rest(trace: Trace) -> None:
     assert _pinned(trace) == set(b)
 
 
+def test_what_is_known_at_an_end_of_unknown_sizes_is_reshaped_by_itself(trace: Trace) -> None:
+    a, b = trace.new(4), trace.new(6)
+    merged = reshaping.reshape((None, 3, a), [None, 12], trace)
+    stacked = reshaping.reshape((None, a), [None, 12], trace)
+    turned = reshaping.reshape((b, None, 2), [3, 2, None], trace)
+    split = reshaping.reshape((None, None, 2, a), [None, 2, 2, 2], trace)
+    assert merged[0] is stacked[0] is turned[2] is split[0] is None
+    np.testing.assert_array_equal(merged[1], np.tile(a, 3))
+    np.testing.assert_array_equal(stacked[1], np.tile(a, 3))
+    np.testing.assert_array_equal(turned[0], b[::2])
+    np.testing.assert_array_equal(trace.resolve(b), np.repeat(b[::2], 2))
+    assert turned[1] == split[1] == 2
+    assert not trace.barriers
+
+
+def test_a_share_of_the_last_axis_before_unknown_sizes_is_pinned(trace: Trace) -> None:
+    a = trace.new(6)
+    assert reshaping.reshape((None, a), [None, 4], trace) == (None, 4)
+    assert reshaping.reshape((None, a), [None, 3], trace) == (None, 3)
+    assert _pinned(trace) == set(a)
+
+
 def test_a_reshape_that_changes_the_number_of_elements_is_refused(trace: Trace) -> None:
     with pytest.raises(VerificationFailed, match="number of elements"):
         reshaping.reshape((trace.new(4),), [5], trace)

@@ -208,3 +208,33 @@ def crnn_with_time_distributed_flatten() -> keras.Model:
     x = L.TimeDistributed(L.Dense(8, activation="relu"))(x)
     x = L.GRU(5)(x)
     return keras.Model(inputs, L.Dense(2)(x))
+
+
+@architecture(quick=True)
+def speech_of_any_length() -> keras.Model:
+    inputs = keras.Input((None, 16))
+    x = L.Reshape((-1, 16, 1))(inputs)
+    for strides in ((2, 2), (1, 2)):
+        x = L.Conv2D(8, (5, 3), strides=strides, padding="same", use_bias=False)(x)
+        x = L.ReLU()(L.BatchNormalization()(x))
+    x = L.Reshape((-1, x.shape[-2] * x.shape[-1]))(x)
+    x = L.Bidirectional(L.GRU(7, return_sequences=True))(x)
+    return keras.Model(inputs, L.Dense(6, activation="softmax")(L.ReLU()(L.Dense(14)(x))))
+
+
+@architecture()
+def listener_that_halves_its_steps() -> keras.Model:
+    inputs = x = keras.Input((None, 5))
+    for units in (6, 8):
+        x = L.Bidirectional(L.LSTM(units, return_sequences=True))(x)
+        x = L.Reshape((-1, 4 * units))(x)
+    return keras.Model(inputs, L.Dense(4)(L.GRU(9)(x)))
+
+
+@architecture()
+def long_and_short_term_with_skips() -> keras.Model:
+    inputs = x = keras.Input((20, 5))
+    x = L.Conv1D(10, 5, padding="causal", activation="relu")(x)
+    skips = ops.reshape(ops.transpose(L.Reshape((5, 4, 10))(x), (0, 2, 1, 3)), (-1, 5, 10))
+    skips = ops.reshape(L.GRU(6)(skips), (-1, 4 * 6))
+    return keras.Model(inputs, L.Dense(5)(L.Concatenate()([L.GRU(8)(x), skips])))
