@@ -76,7 +76,7 @@ class Dataset:
     def __init__(self, arrays: Arrays, description: DatasetDescription, model: keras.Model) -> None:
         self._arrays = arrays
         self.description = description
-        self._inputs, self._outputs = ports(model)
+        self._inputs, self._outputs = ports(model)[0], scored(model)
 
     def splits(self) -> dict[Split, Samples]:
         """Every split that is there, checked. Raises `DatasetMismatch` naming what does not fit."""
@@ -175,6 +175,11 @@ def ports(model: keras.Model) -> tuple[list[Port], list[Port]]:
         for name, tensor in zip(names, model.outputs, strict=True)
     ]
     return inputs, outputs
+
+
+def scored(model: keras.Model) -> list[Port]:
+    """The outputs as losses and metrics see them: a single number has an axis of its own, as labels in Keras' `fit`."""
+    return [replace(port, shape=port.shape or (1,)) for port in ports(model)[1]]
 
 
 def check_input(name: str, array: NDArray[Any], port: Port) -> None:

@@ -165,9 +165,13 @@ def _step(model: keras.Model, objective: Objective, like: Samples) -> Callable[.
 
 
 def outputs_of(model: keras.Model, inputs: list[Any], training: bool = False) -> list[Any]:
-    """The model's outputs in float32, with the masks that Keras gave them."""
+    """The model's outputs in float32 with the masks that Keras gave them; (n,) becomes (n, 1), as in `data.scored`."""
     found = live.call(model, inputs, training)
-    return [with_mask(tf.cast(output, tf.float32), mask_of(output)) for output in found]
+    return [with_mask(_with_axis(tf.cast(output, tf.float32)), mask_of(output)) for output in found]
+
+
+def _with_axis(values: Any) -> Any:
+    return values[:, None] if len(values.shape) == 1 else values
 
 
 def some_outputs(model: keras.Model, samples: Samples, count: int = 64) -> list[NDArray[Any]]:

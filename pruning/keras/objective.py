@@ -38,6 +38,8 @@ _ALIASES = {
     "acc": "accuracy",
 }
 _CROSSENTROPY = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
+# These compare classes: of an output of one value they are the same whatever it says.
+_OF_CLASSES = {name for pair in _BY_KIND["sparse"].items() for name in pair}
 _PROBABILITIES = ("softmax", "sigmoid", "probabilities")
 # These compare a batch as a whole, so there is no loss of a sample.
 _OF_BATCHES = ("dice", "tversky", "circle")
@@ -128,7 +130,9 @@ def resolve(
     if evaluation.loss is not None:
         found, source = [_requested(evaluation.loss, activation) for activation in activations], "request"
     elif compiled and compiled.get("loss"):
-        found, source = [_loss(entry) for entry in _per_output(compiled["loss"], names)], "compile_config"
+        entries = zip(_per_output(compiled["loss"], names), outputs, strict=True)
+        found = [None if _says_nothing(loss := _loss(entry), port) else loss for entry, port in entries]
+        source = "compile_config"
         weights = tuple(1.0 if w is None else float(w) for w in _per_output(compiled.get("loss_weights"), names))
         if None in found:
             found, weights, source = [None] * len(outputs), (1.0,) * len(outputs), "inferred"
@@ -150,6 +154,10 @@ def _loss(entry: Any) -> Loss | None:
     """A loss of a compile config; None for one that Keras has no function of this name for."""
     name, config = _named(entry)
     return Loss(name, _known(name, config)) if name and callable(getattr(keras.losses, name, None)) else None
+
+
+def _says_nothing(one: Loss | Metric | None, port: Port) -> bool:
+    return one is not None and one.name in _OF_CLASSES and port.shape[-1:] == (1,)
 
 
 def _known(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,6 +224,11 @@ def _check(loss: Loss, labels: Labels, port: Port) -> None:
         raise InvalidSpec(
             f"loss {loss.name} compares a batch as a whole, but recovery compares models sample by sample: name "
             "another loss in evaluation.loss"
+        )
+    if _says_nothing(loss, port):
+        raise InvalidSpec(
+            f"loss {loss.name} compares classes, but output {port.name!r} has one value per sample, of which it is 0 "
+            "whatever the value is: name binary_crossentropy, or a loss of values, in evaluation.loss"
         )
     if loss.name in ("binary_crossentropy", "categorical_crossentropy"):
         if labels.kind == "sparse":
@@ -315,6 +328,8 @@ def _options(name: str, entry: Any, config: Mapping[str, Any]) -> dict[str, Any]
 
 def _problem(metric: Metric, labels: Labels, port: Port) -> str | None:
     """Why a metric cannot be computed on these labels, found by trying it on a few; None where it can."""
+    if _says_nothing(metric, port):
+        return "it compares classes, but the output has one value per sample (accuracy and binary_accuracy go with it)"
     config = metric.entry.get("config") if isinstance(metric.entry, Mapping) else None
     whole = isinstance(config, Mapping) and config.get("sparse_y_true") is True
     if labels.kind == "sparse" and not metric.name.startswith("sparse_") and not whole:

@@ -172,7 +172,7 @@ def _load(request: PruneRequest, emit: Emit) -> _Run:
     case = planning.study(archive, spec.pruning)
     objective = None
     if has_labels:
-        outputs = data.ports(original)[1]
+        outputs = data.scored(original)
         judge = _typical(splits)
         activations = heads.observed(heads.activations(case.graph), some_outputs(original, judge))
         compiled = archive.config.get("compile_config")

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from pruning.contract.errors import DatasetMismatch
 from pruning.contract.spec import Evaluation
-from pruning.keras.data import Labels, Samples, opened, ports
+from pruning.keras.data import Labels, Samples, opened, ports, scored
 from pruning.keras.evaluate import Scores, compare, evaluator, interval_of_ratio, key, some_outputs, total_loss
 from pruning.keras.heads import observed
 from pruning.keras.objective import Loss, Metric, Objective, resolve
@@ -22,7 +22,7 @@ from tests.pruning.keras import small
 def judged(model: keras.Model, x: Any, y: Any, activation: str | None, **requested: Any) -> tuple[Scores, Objective]:
     with opened({"x_test": x, "y_test": y}, model) as dataset:
         samples = dataset.split("test")
-    objective = resolve(Evaluation(**requested), model.get_compile_config(), ports(model)[1], [activation], samples)
+    objective = resolve(Evaluation(**requested), model.get_compile_config(), scored(model), [activation], samples)
     return evaluator(model, objective, samples)(samples, 32), objective
 
 
@@ -50,6 +50,22 @@ def test_binary_metrics_are_those_of_keras() -> None:
     report = compare(scores, scores, scores, objective)
     assert report.metrics["auc"].interval is None
     assert report.metrics["precision"].interval == (1.0, 1.0)
+
+
+def test_a_model_that_gives_a_number_per_sample_without_an_axis() -> None:
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(1, activation="sigmoid")(inputs)
+    model = keras.Model(inputs, keras.ops.squeeze(hidden, -1))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(90, 4)), rng.integers(0, 2, 90)
+    for loss, metrics in (("mse", ["mae"]), ("binary_crossentropy", ["accuracy", "auc"])):
+        twin = keras.Model(inputs, hidden)
+        twin.compile(loss=loss, metrics=metrics)
+        expected = twin.evaluate(x, y, verbose=0, batch_size=32)
+        for labels in (y, y[:, None]):
+            scores, _ = judged(model, x, labels, "sigmoid", loss=loss, metrics=metrics)
+            assert [scores.loss, *scores.metrics.values()] == pytest.approx(expected, rel=1e-5)
 
 
 def test_two_outputs_add_their_weighted_losses() -> None:

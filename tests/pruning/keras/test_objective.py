@@ -112,6 +112,17 @@ def test_what_does_not_go_together_is_refused() -> None:
         objective(SPARSE, metrics=["precision"])
 
 
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", "sparse_categorical_crossentropy"])
+def test_classes_are_not_compared_on_an_output_of_one_value(loss: str) -> None:
+    with pytest.raises(InvalidSpec, match="one value per sample, of which it is 0"):
+        objective([0, 1, 1], (1,), "sigmoid", loss=loss)
+    found = objective([0, 1, 1], (1,), "sigmoid", {"loss": loss, "metrics": ["accuracy", "categorical_accuracy"]})
+    assert parts(found) == ("binary_crossentropy", {}, [("accuracy", "binary_accuracy")], "inferred")
+    assert [sentence.split(" cannot")[0] for sentence in found.left_out] == ["metric categorical_accuracy"]
+    with pytest.raises(InvalidSpec, match="the output has one value per sample"):
+        objective([0, 1, 1], (1,), "sigmoid", metrics=["sparse_categorical_accuracy"])
+
+
 def test_a_loss_keeps_the_options_that_are_zero_and_one_of_whole_batches_is_refused() -> None:
     focal = {"class_name": "CategoricalFocalCrossentropy", "config": {"gamma": 0.0, "alpha": 0.5, "name": "focal"}}
     assert objective(ONE_HOT, compiled={"loss": focal}).losses[0].options == {"gamma": 0.0, "alpha": 0.5}

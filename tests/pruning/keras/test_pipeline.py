@@ -30,7 +30,7 @@ from pruning.contract.progress import Line, Produced, Progress
 from pruning.contract.request import InspectRequest, PruneRequest
 from pruning.contract.result import Result
 from pruning.contract.spec import REPAIRS, Spec, Stage
-from pruning.keras import pipeline, recover
+from pruning.keras import data, pipeline, recover
 from tests.pruning.keras import small
 
 FINE_TUNE = {"stage": "fine_tune", "epochs": 3, "batch_size": 32, "learning_rate": 0.01}
@@ -135,6 +135,28 @@ def test_a_channel_job(bench: Bench) -> None:
     }
     reopened = keras.saving.load_model(bench.folder / "out" / "pruned.h5", compile=False)
     np.testing.assert_array_equal(reopened(arrays["x_test"]), model(arrays["x_test"]))
+
+
+def test_a_job_on_a_model_that_gives_a_number_per_sample_without_an_axis(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(16, activation="relu")(inputs)
+    outputs = keras.ops.squeeze(keras.layers.Dense(1, activation="sigmoid")(hidden), -1)
+    pipeline.normalize(keras.Model(inputs, outputs), tmp_path / "model.keras")
+    x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    bench = Bench(tmp_path)
+    bench.save({"x": x, "y": x.sum(axis=1) > 0})
+    ratio = {"criterion": {"name": "taylor"}, "target": {"type": "ratio", "value": 0.25}}
+    result = bench.prune(ratio, recovery=[FINE_TUNE])
+    assert result.recovery is not None
+    assert (result.recovery.loss, result.recovery.metrics) == ("binary_crossentropy", ["accuracy"])
+    assert result.recovery.test is not None
+    model = bench.delivered()
+    assert model.output_shape == (None,)
+    with data.opened(tmp_path / "data.npz", model) as dataset:
+        test = dataset.split("test")
+    hits = (model.predict(test.inputs[0], verbose=0) > 0.5) == test.labels[0].values[:, 0]
+    assert result.recovery.test.metrics["accuracy"].recovered == hits.mean()
 
 
 def test_the_delivered_file_trains_on_with_its_own_compile_config(bench: Bench) -> None:
