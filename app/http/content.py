@@ -40,7 +40,8 @@ def answer(request: Request, path: Path, sha256: str, filename: str) -> Response
     }
     if request.headers.get("if-range", etag) != etag:
         return FilePart(path, 0, size, 200, headers)
-    part = _part(request.headers.get("range", ""), size)
+    # Of HEAD a range is to be ignored (RFC 9110, 14.2): its answer says what all of the content is.
+    part = _part(request.headers.get("range", ""), size) if request.method == "GET" else None
     if part is None:
         return FilePart(path, 0, size, 200, headers)
     first, last = part

@@ -163,7 +163,7 @@ def _events(id: str, limit: int, cursor: str | None) -> Response:
         found = events.page(session, id, after=after, limit=limit + 1)
     items = [event_view(event) for event in found[:limit]]
     more = paging.encode(items[-1]["id"]) if len(found) > limit else None
-    return JSONResponse({"items": items, "next_cursor": more})
+    return JSONResponse({"items": items, "next_cursor": more}, headers={"Vary": "Accept"})
 
 
 def _event_number(event_id: str | None) -> int:

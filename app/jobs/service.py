@@ -39,6 +39,13 @@ from pruning.contract.spec import LayerRule, PlanTarget, Spec, needs_data, reads
 
 # Parts of a spec that are one of several methods: another method takes none of the former one's parameters.
 _METHODS = ("criterion", "target", "schedule")
+# Of a target of one type: what goes when this field is laid over it.
+_DISPLACED = {
+    "at_most": {"at_most_ratio"},
+    "at_most_ratio": {"at_most"},
+    "plan": {"plan", "artifact_id", "sha256"},
+    "artifact_id": {"plan", "sha256"},
+}
 _PLAN = "pruning.target.artifact_id"
 
 
@@ -83,6 +90,8 @@ def merged(base: dict[str, Any], overrides: Any) -> Any:
     made = dict(base)
     for name, value in overrides.items():
         old = base.get(name)
+        if name == "target" and isinstance(old, dict) and isinstance(value, dict):
+            old = _without_displaced(old, value)
         keep = isinstance(old, dict) and isinstance(value, dict) and not (name in _METHODS and _differ(old, value))
         made[name] = merged(old, value) if keep and old is not None else value
     return made
@@ -90,6 +99,11 @@ def merged(base: dict[str, Any], overrides: Any) -> Any:
 
 def _differ(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return any(tag in new and new[tag] != old.get(tag) for tag in ("name", "type"))
+
+
+def _without_displaced(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    gone = {field for name, value in new.items() if value is not None for field in _DISPLACED.get(name, ())}
+    return {name: value for name, value in old.items() if name not in gone}
 
 
 def _document(job: Job) -> dict[str, Any]:

@@ -48,6 +48,9 @@ def test_head(shared: httpx.Client, artifact: dict[str, Any]) -> None:
     response = shared.head(artifact["url"])
     assert (response.status_code, response.content) == (200, b"")
     assert int(response.headers["content-length"]) == SIZE
+    for header in ("bytes=0-9", f"bytes={SIZE}-"):
+        ignored = shared.head(artifact["url"], headers={"Range": header})
+        assert (ignored.status_code, int(ignored.headers["content-length"])) == (200, SIZE)
 
 
 @pytest.mark.parametrize(

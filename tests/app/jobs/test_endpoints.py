@@ -207,6 +207,25 @@ def test_what_an_unfinished_job_needs_stays(client_on_each: httpx.Client) -> Non
     assert response.json()["errors"][0]["path"] == "model_id"
 
 
+@pytest.mark.parametrize(
+    ("target", "laid_over", "expected"),
+    [
+        ({"at_most_ratio": 0.5}, {"at_most": 9}, {"at_most": 9}),
+        ({"at_most_ratio": 0.5}, {"type": "budget", "at_most": 9}, {"at_most": 9}),
+        ({"at_most": 9}, {"at_most_ratio": 0.5, "measure": "parameters"}, {"at_most_ratio": 0.5}),
+        ({"at_most": 9}, {"at_most_ratio": None, "measure": "parameters"}, {"at_most": 9, "at_most_ratio": None}),
+    ],
+)
+def test_a_clone_has_the_last_of_two_bounds(
+    client: httpx.Client, target: dict[str, Any], laid_over: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    job = new_job(client, pruning={"target": {"type": "budget", "measure": "macs", **target}})
+    clone = client.post(f"{job['urls']['self']}/clone", json={"pruning": {"target": laid_over}})
+    assert clone.status_code == 202, clone.text
+    measure = laid_over.get("measure", "macs")
+    assert clone.json()["spec"]["pruning"]["target"] == {"type": "budget", "measure": measure, **expected}
+
+
 def test_report(client: httpx.Client) -> None:
     job = done_job(client, b"file", name="<script>alert(1)</script>")
     plain = client.get(job["urls"]["report"])
@@ -271,6 +290,7 @@ def test_head_of_a_stream_does_not_wait_for_its_end(client: httpx.Client) -> Non
     response = client.head(job["urls"]["events"], headers={"Accept": "text/event-stream"})
     assert response.status_code == 200
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert [response.headers["vary"], client.get(job["urls"]["events"]).headers["vary"]] == ["Accept", "Accept"]
     assert client.get(job["urls"]["self"]).json()["state"] == "queued"
 
 

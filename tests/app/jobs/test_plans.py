@@ -64,6 +64,17 @@ def test_a_clone_may_carry_out_the_plan_of_its_first(client: httpx.Client) -> No
     assert clone.json()["spec_resolved"]["pruning"]["target"]["sha256"] == DIGEST
 
 
+def test_a_clone_has_the_last_of_two_plans(client: httpx.Client) -> None:
+    artifact, other = made(client)["id"], made(client)["id"]
+    first = asked(client, artifact, sha256=DIGEST).json()["id"]
+    plan = {"structure": "channel", "groups": [{"id": "dense_1", "width": 8, "keep": [0]}]}
+    for laid_over in ({"plan": plan}, {"plan": {"structure": "channel", "layers": []}}, {"artifact_id": other}):
+        clone = client.post(f"/v1/jobs/{first}/clone", json={"pruning": {"target": laid_over}})
+        assert clone.status_code == 202, clone.text
+        assert clone.json()["spec"]["pruning"]["target"] == {"type": "plan", **laid_over}
+        first = clone.json()["id"]
+
+
 @pytest.mark.parametrize("id", ["art_" + "0" * 32, "job_" + "0" * 32, "", "../plan.json", "x\\"])
 def test_an_artifact_that_is_not_there(client: httpx.Client, id: str) -> None:
     response = asked(client, id)
