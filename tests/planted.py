@@ -19,10 +19,7 @@ from pruning.rules import (
     attention,
     convolution,
     embedding,
-    kernels,
     merge,
-    normalization,
-    products,
     recurrent,
     reshaping,
 )
@@ -376,7 +373,7 @@ def _constant(change: Callable[[Any], Any]) -> Iterator[None]:
             counts(where, axis, changed, trace)
 
     with ExitStack() as stack:
-        for module in (arithmetic, attention, kernels, normalization, products):
+        for module in (arithmetic, attention):
             stack.enter_context(patch.object(module, "counts", bent))
         yield
 

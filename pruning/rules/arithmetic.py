@@ -9,7 +9,7 @@ import numpy as np
 from pruning.graph import Op
 from pruning.nodes import Ref
 from pruning.rules import bias_add, operation
-from pruning.rules.extents import Ids, Value, replaced
+from pruning.rules.extents import Extent, Ids, Value, replaced, size
 from pruning.rules.merge import broadcast, strung
 from pruning.rules.trace import Constant, Trace
 
@@ -88,6 +88,14 @@ def beside(value: Value, shape: Value, where: Location, trace: Trace) -> Value:
         else:
             output[-axis] = broadcast([(extent,), (n,)], trace)[0]
     return tuple(output)
+
+
+def met(extent: Extent, other: Extent, where: Location | None, axis: int, trace: Trace) -> Extent:
+    """An axis that meets another one; of a constant, whose numbers stand at `where`, along its `axis`."""
+    if where is not None and isinstance(extent, np.ndarray) and len(extent) == size(other):
+        counts(where, axis, extent, trace)
+        return extent
+    return trace.meet(extent, other)
 
 
 def counts(where: Location, axis: int, ids: Ids, trace: Trace) -> None:

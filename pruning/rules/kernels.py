@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-import numpy as np
-
 from pruning.graph import Op
 from pruning.rules import operation
-from pruning.rules.arithmetic import Location, counts, operands
+from pruning.rules.arithmetic import Location, met, operands
 from pruning.rules.convolution import repeated
 from pruning.rules.extents import Extent, Value, channel_axis, places, replaced, shape_of, size
 from pruning.rules.trace import Trace
@@ -39,7 +37,7 @@ def depthwise(op: Op, inputs: list[Value], trace: Trace) -> Value:
 def _depthwise(op: Op, value: Value, kernel: Value, where: Location | None, trace: Trace) -> tuple[Extent, Value]:
     """The channels that enter, as they met the kernel's, and what leaves. MACs: its places and channels * window."""
     channels = channel_axis(op.config, len(value))
-    extent = _meet(value[channels], kernel, where, trace)
+    extent = met(value[channels], kernel[-2], where, len(kernel) - 2, trace)
     trace.pin(kernel[-1], "unsupported_option", "units along the multiplier of a kernel that is no weight")
     leaving = repeated(extent, size(kernel[-1]) or 1)
     output = replaced(slide(_with_window(op, kernel, trace), "kernel_size", value, trace), channels, leaving)
@@ -54,7 +52,7 @@ def separable(op: Op, inputs: list[Value], trace: Trace) -> Value:
     channels = channel_axis(op.config, len(value))
     entering, output = _depthwise(op, value, kernel, where, trace)
     trace.mix(0, channels, entering)
-    between = _meet(output[channels], pointwise, other, trace)
+    between = met(output[channels], pointwise[-2], other, len(pointwise) - 2, trace)
     trace.cost(places(output, channels), (between, pointwise[-1]), None)
     return replaced(output, channels, pointwise[-1])
 
@@ -64,16 +62,8 @@ def _read(value: Value, channels: int, kernel: Value, where: Location | None, tr
     if size(value[channels]) != size(kernel[-2]):
         trace.pin((value[channels], kernel[-2]), "unsupported_option", "groups, with a kernel that is no weight")
         return size(kernel[-2])
-    extent = _meet(value[channels], kernel, where, trace)
+    extent = met(value[channels], kernel[-2], where, len(kernel) - 2, trace)
     trace.mix(0, channels, extent)
-    return extent
-
-
-def _meet(extent: Extent, kernel: Value, where: Location | None, trace: Trace) -> Extent:
-    """The channels and an axis of the kernel, where a constant has numbers for each."""
-    if where is None or not isinstance(extent, np.ndarray) or size(kernel[-2]) != len(extent):
-        return trace.meet(extent, kernel[-2])
-    counts(where, len(kernel) - 2, extent, trace)
     return extent
 
 

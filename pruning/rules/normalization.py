@@ -6,8 +6,8 @@ import numpy as np
 
 from pruning.graph import Op
 from pruning.rules import layer, operation
-from pruning.rules.arithmetic import beside, constant, counts, operands
-from pruning.rules.extents import Value, axes_of, places, replaced, shape_of, size
+from pruning.rules.arithmetic import beside, constant, met, operands
+from pruning.rules.extents import Value, axes_of, places, replaced, size
 from pruning.rules.merge import broadcast
 from pruning.rules.trace import Trace
 
@@ -89,11 +89,7 @@ def batch_norm(op: Op, inputs: list[Value], trace: Trace) -> Value:
     given = operands(op, inputs)
     value, axis = given[0][0], op.config["axis"] % len(given[0][0])
     for vector, where in given[1:]:
-        channels = value[axis]
-        if where is not None and isinstance(channels, np.ndarray) and shape_of(vector) == (len(channels),):
-            counts(where, 0, channels, trace)
-        else:
-            value = replaced(value, axis, trace.meet(channels, vector[0]))
+        value = replaced(value, axis, met(value[axis], vector[0], where, 0, trace))
     return value
 
 

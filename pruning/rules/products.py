@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from string import ascii_letters
 
-import numpy as np
-
 from pruning.contract.errors import VerificationFailed
 from pruning.graph import Op
 from pruning.rules import operation
-from pruning.rules.arithmetic import Location, counts, operands
-from pruning.rules.extents import Extent, Value, size
+from pruning.rules.arithmetic import Location, met, operands
+from pruning.rules.extents import Extent, Value
 from pruning.rules.merge import broadcast
 from pruning.rules.trace import Trace
 
@@ -33,7 +31,7 @@ def contract(entering: Sequence[str], leaving: str, given: Operands, trace: Trac
     for each, (value, where) in zip(entering, given, strict=True):
         for axis, (letter, extent) in enumerate(zip(each, value, strict=True)):
             if where is not None:
-                known[letter] = _beside_constant(known.get(letter), size(extent), where, axis, trace)
+                known[letter] = met(known.get(letter), extent, where, axis, trace)
     tensors = [each for each, (_, where) in zip(entering, given, strict=True) if where is None]
     for place, each in enumerate(tensors):
         for axis, letter in enumerate(each):
@@ -41,14 +39,6 @@ def contract(entering: Sequence[str], leaving: str, given: Operands, trace: Trac
                 trace.mix(place, axis, known[letter])
     trace.cost(tuple(extent for letter, extent in known.items() if letter != tensors[0][:1]), (), None)
     return tuple(known[letter] for letter in leaving)
-
-
-def _beside_constant(extent: Extent, count: int | None, where: Location, axis: int, trace: Trace) -> Extent:
-    """An axis that a constant has too."""
-    if isinstance(extent, np.ndarray) and len(extent) == count:
-        counts(where, axis, extent, trace)
-        return extent
-    return trace.meet(extent, count)
 
 
 @operation("Matmul")
