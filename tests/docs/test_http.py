@@ -1,12 +1,13 @@
-"""docs/http.md has every path of the service, every problem and every warning, and none that is not there."""
+"""docs/http.md has every path, problem, warning and method of the service, and none that is not there."""
 
 from __future__ import annotations
 
 import json
 import re
+from typing import Any, get_args
 
 from app.main import app
-from pruning.contract import spec
+from pruning.contract import criteria, spec
 from pruning.contract.errors import BY_CODE
 from tests.docs.paths import DOCS, ROOT
 
@@ -36,10 +37,31 @@ def test_every_warning_is_there() -> None:
     assert raised == listed - {"parameters_hardly_moved"}
 
 
-def test_every_target_is_there() -> None:
-    section = TEXT.split("| target | fields | meaning |")[1].split("\n\n")[0]
-    kinds = {member.model_fields["type"].annotation.__args__[0] for member in spec.Target.__origin__.__args__}
-    assert set(re.findall(r"^\| `(\w+)` ", section, re.MULTILINE)) == kinds
+def first_cells(header: str) -> set[str]:
+    """The names in the first cells of the table with this header."""
+    section = TEXT.split(f"| {header} |")[1].split("\n\n")[0]
+    return {
+        name for cell in re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)
+    }
+
+
+def names(union: Any, tag: str) -> set[str]:
+    """What the members of a union of the spec are called."""
+    members = get_args(get_args(union)[0])
+    return {get_args(member.model_fields[tag].annotation)[0] for member in members}
+
+
+def test_every_target_and_stage_is_there() -> None:
+    assert first_cells("target | fields | meaning") == names(spec.Target, "type")
+    assert first_cells("stage | reads | what it does") == names(spec.Stage, "stage")
+
+
+def test_every_criterion_is_there_and_scores_weights_where_it_says_so() -> None:
+    assert first_cells("criterion | sees | also single weights") == set(criteria.criteria("of_units"))
+    of_weights = {name for row in rows(r"(`[^|]*) \| [^|]* \| yes") for name in re.findall(r"`(\w+)`", row)}
+    assert of_weights == set(criteria.criteria("of_weights"))
+    pages = TEXT, (DOCS / "criteria.md").read_text()
+    assert [name for name in names(criteria.Criterion, "name") if any(f"`{name}`" not in page for page in pages)] == []
 
 
 def test_the_example_is_a_spec() -> None:
