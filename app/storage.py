@@ -8,7 +8,6 @@ file whose writer died is told from one that is slow. Another scheme (s3://) is 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -22,11 +21,10 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from app.settings import get_settings
-from pruning.contract.errors import OutOfStorage
+from pruning.contract.errors import FULL, OutOfStorage
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WRITE_BACK_BYTES = 16 * 2**20
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Staged:
@@ -173,6 +171,6 @@ def _full_disk_by_name() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise OutOfStorage() from error
         raise

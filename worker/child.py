@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import traceback
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pruning.contract.errors import InvalidSpec, MemoryLimit, OutOfStorage, SecateurError
+from pruning.contract.errors import FULL, InvalidSpec, MemoryLimit, OutOfStorage, SecateurError, origins
 from pruning.contract.progress import Failed, Inspected, Line, Pruned, Sandboxed
 from pruning.contract.request import REQUEST, PruneRequest
 from pruning.keras import pipeline
@@ -19,7 +18,6 @@ from worker import pipe, sandbox
 from worker.pipe import Order
 
 _OUT_OF_MEMORY = {"MemoryError", "ResourceExhaustedError"}
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _PATH = re.compile(r"(?<![\w/])/[^\s'\":;,)]+")
 
 
@@ -60,7 +58,8 @@ def _run(request: bytes, emit: Callable[[Line], None]) -> Line:
 
 def _named(error: Exception) -> SecateurError:
     """The error as the contract knows it; what has no name there is ours, and one line of it is told."""
-    if _disk_is_full(error):
+    # What could not be written is else told as a file that cannot be read.
+    if any(isinstance(origin, OSError) and origin.errno in FULL for origin in origins(error)):
         return OutOfStorage("the worker's disk is full: once there is room, delete this and send it again")
     if isinstance(error, SecateurError):
         return error
@@ -68,15 +67,6 @@ def _named(error: Exception) -> SecateurError:
         return MemoryLimit("the engine asked for more memory than the job may have: raise limits.memory_bytes")
     first_line = str(error).strip().split("\n")[0][:300]
     return SecateurError(f"the engine met {type(error).__name__}, which it has no name for: {first_line}")
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    """Whether that is where it began: what could not be written is else told as a file that cannot be read."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _without_paths(body: dict[str, object]) -> dict[str, object]:

@@ -29,6 +29,7 @@ from pruning.contract.errors import (
     Unauthorized,
     Unavailable,
     UnsupportedFormat,
+    origins,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -176,15 +177,11 @@ def _on_disconnect(_: Request, __: Exception) -> Response:
 
 def _on_database_error(request: Request, error: Exception) -> Response:
     _log.error("database_failed", method=request.method, path=request.url.path, error=type(error).__name__)
-    if _disk_is_full(error):
+    # SQLite drops its savepoints where its disk is full, and their loss is the error that arrives.
+    if any(_says_no_room(origin) for origin in origins(error)):
         return response(OutOfStorage())
     return response(Unavailable("the database does not answer: try again"), {"Retry-After": "1"})
 
 
-def _disk_is_full(error: BaseException | None) -> bool:
-    """Whether that is where it began: SQLite then drops its savepoints, and their loss is the error that arrives."""
-    while error is not None:
-        if getattr(error, "sqlite_errorname", None) in _NO_ROOM or getattr(error, "sqlstate", None) in _NO_ROOM:
-            return True
-        error = error.__context__
-    return False
+def _says_no_room(error: BaseException) -> bool:
+    return not _NO_ROOM.isdisjoint((getattr(error, "sqlite_errorname", None), getattr(error, "sqlstate", None)))

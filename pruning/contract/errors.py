@@ -5,7 +5,8 @@ One class per code. The engine raises them, the child sends them as JSON, the se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, TypedDict
 
 
@@ -175,6 +176,10 @@ class OutOfStorage(SecateurError):
     code, status = "out_of_storage", 507
 
 
+# As the system says that a disk, a quota or a file is full.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
 class InfeasibleTarget(SecateurError):
     """The target lies below what this model can reach under these constraints."""
 
@@ -225,6 +230,13 @@ class ExportFailed(SecateurError):
 
 _KINDS: list[type[SecateurError]] = [SecateurError, *SecateurError.__subclasses__()]
 BY_CODE = {kind.code: kind for kind in _KINDS}
+
+
+def origins(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what led to it, the first cause last."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def from_body(body: dict[str, Any]) -> SecateurError:
