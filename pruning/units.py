@@ -298,9 +298,13 @@ def _agree(computed: tuple[int | None, ...], recorded: tuple[int | None, ...]) -
 
 
 def _reasons(trace: Trace, renamed: Ids, count: int) -> Ids:
-    """For each class the first barrier that pins it, -1 for none."""
+    """For each class the first barrier that pins it, -1 for none; `normalized_axis` only where it is alone.
+
+    That one an option lifts, which would be promised in vain to units that something else keeps as well.
+    """
     reasons = np.full(count + 1, FIXED, np.int64)
-    for ids, barrier in reversed(trace.pins):
+    last_first = trace.pins[::-1]
+    for ids, barrier in sorted(last_first, key=lambda pin: trace.barriers[pin[1]].code != "normalized_axis"):
         reasons[renamed[ids]] = barrier
     return reasons[:-1]
 

@@ -254,6 +254,17 @@ def test_barriers_and_their_reasons(name: str, layer: str, code: str) -> None:
     assert barrier.detail
 
 
+def test_units_that_stay_for_good_are_not_told_of_an_option_that_would_free_them() -> None:
+    inputs = keras.Input((4,))
+    x = L.LayerNormalization()(inputs + L.Dense(4, name="beside")(L.Dense(6, name="free")(inputs)))
+    units = _of(
+        keras.Model(inputs, L.Softmax()(L.Dense(3, name="head")(L.LayerNormalization()(L.Dense(5, name="mixed")(x)))))
+    )
+    barriers = {layer: _group(units, layer).barrier for layer in ("beside", "head", "mixed")}
+    codes = {layer: barrier and barrier.code for layer, barrier in barriers.items()}
+    assert codes == {"beside": "fixed_axis", "head": "model_output", "mixed": "normalized_axis"}
+
+
 def test_softmax_over_space_and_its_neighbours_stay_prunable() -> None:
     assert _group(_units("softmax_inside"), "conv2d_1").barrier is None
 
