@@ -30,29 +30,31 @@ def run(stage: FoldStage, whole: Whole) -> tuple[Arrays, History]:
     """The full-width arrays with biases that make up for the removed units' averages.
 
     A layer without a bias has it in the moving mean of the BatchNormalization behind it; where there is neither, and
-    where nothing is known of a unit, nothing is folded. A shared layer takes the mean over its calls.
+    where nothing is known of a unit, nothing is folded. A shared layer takes the mean over its calls. `left_alone`
+    counts the arrays that read removed units of which nothing was folded.
     """
     case = whole.case
     gone, chains = case.units.gone(whole.removed), Chains(case.graph)
     found: dict[tuple[str, int], list[Floats]] = {}
-    left_alone = set()
+    folded = set[str]()
     for op, rank, product, average in _averages(stage, whole):
         weights = product.matrix(whole.arrays[product.kernel]).astype(np.float64)
         inputs, outputs = product.stays(whole.arrays[product.kernel].shape, case.units.axes, gone)
         lost = ~inputs & np.any(outputs, axis=1, keepdims=True)
-        if not lost.any():
-            continue
         place = chains.constants(op, product, rank)
-        known = np.nan_to_num(np.where(lost, average, 0.0))
-        if place is None:
-            left_alone.add(product.kernel)
+        if place is None or not lost.any():
             continue
+        told = lost & np.isfinite(average)
+        if told.any():
+            folded.add(product.kernel)
+        known = np.where(told, average, 0.0)
         found.setdefault(place, []).append(np.einsum("gd,gdo->go", known, weights) * outputs)
     arrays = dict(whole.arrays)
     for (path, sign), amounts in found.items():
         amount = sign * np.mean(amounts, axis=0).reshape(arrays[path].shape)
         arrays[path] = (arrays[path] + amount).astype(arrays[path].dtype)
-    return arrays, [{"layers": float(len(found)), "left_alone": float(len(left_alone))}]
+    reading = {a.weight for a in case.units.axes if a.role in ("consumer", "factor") and gone[a.ids].any()}
+    return arrays, [{"layers": float(len(folded)), "left_alone": float(len(reading - folded))}]
 
 
 def _averages(stage: FoldStage, whole: Whole) -> Iterator[tuple[Op, int, Product, Any]]:

@@ -86,9 +86,19 @@ def test_a_border_of_zeros_makes_it_approximate() -> None:
 def test_what_weights_do_not_tell_is_not_folded() -> None:
     model = zoo.randomized(keras.Sequential([keras.Input((4,)), L.Dense(5, "relu", name="a"), L.Dense(2, name="b")]))
     made = bench(model, {"a": [1]})
-    _, arrays, _ = made.repair(FOLD)
+    _, arrays, history = made.repair(FOLD)
+    assert history == [{"layers": 0.0, "left_alone": 1.0}]
     for path, array in made.case.archive.arrays.items():
         np.testing.assert_array_equal(arrays[path], array)
+
+
+def test_what_has_no_product_is_counted_as_left_alone() -> None:
+    inputs = keras.Input((6, 4))
+    x = L.Dense(5, "relu", name="a")(inputs)
+    model = zoo.randomized(keras.Model(inputs, [L.GRU(3)(x), L.Dense(2)(x)]))
+    made = bench(model, {"a": [1]})
+    x = np.random.default_rng(0).normal(size=(50, 6, 4)).astype(np.float32)
+    assert made.repair(FOLD, [x])[2] == [{"layers": 1.0, "left_alone": 1.0}]
 
 
 def test_with_data_the_mean_goes_into_the_bias() -> None:
