@@ -51,7 +51,7 @@ def get(id: str) -> Response:
         return JSONResponse(view(repository.get(session, id)))
 
 
-@router.delete("/{id}", status_code=204, responses={204: {"description": "Gone"}, **declared(404, 409)})
+@router.delete("/{id}", status_code=204, responses={204: {"description": "Gone"}, **declared(404, 409, 507)})
 def delete(id: str) -> Response:
     """Remove a data set that no unfinished job needs; finished jobs keep its id and their results."""
     with db.write() as session:

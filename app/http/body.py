@@ -22,6 +22,7 @@ from pruning.contract.errors_from_validation import from_validation
 
 Checked = TypeVar("Checked", bound=BaseModel)
 _MAX_DIGITS = 300
+_KINDS = {list: "an array", str: "a string", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}
 
 
 def media_type(request: Request) -> str:
@@ -81,7 +82,7 @@ def parse(raw: bytes, what: str = "the body") -> Any:
 def validated(kind: type[Checked], document: Any) -> Checked:
     """The document as a checked record. Raises the contract's error for what is wrong, with the path of each place."""
     if not isinstance(document, dict):
-        raise InvalidSpec(f"the body is a JSON {type(document).__name__}: an object is needed")
+        raise InvalidSpec(f"the body is {_KINDS[type(document)]}: a JSON object is needed")
     try:
         return kind.model_validate(document)
     except ValidationError as error:

@@ -37,7 +37,7 @@ from app.storage import get_storage
 from pruning.contract.errors import JobNotFinished, MalformedRequest
 
 router = Router(prefix="/v1/jobs", tags=["jobs"])
-_QUEUED = {202: {"model": JobView, "description": "It waits for a worker"}, **declared(404, 409, 413, 415, 422)}
+_QUEUED = {202: {"model": JobView, "description": "It waits for a worker"}, **declared(404, 409, 413, 415, 422, 507)}
 
 
 @router.post("", status_code=202, responses=_QUEUED, openapi_extra=json_body(JobCreate))
@@ -98,7 +98,7 @@ def _version(id: str) -> tuple[int, str]:
         return repository.version(session, id)
 
 
-@router.delete("/{id}", status_code=204, responses={204: {"description": "Gone"}, **declared(404, 409)})
+@router.delete("/{id}", status_code=204, responses={204: {"description": "Gone"}, **declared(404, 409, 507)})
 def delete(id: str) -> Response:
     """Remove a finished job with its events and artifacts."""
     with db.write() as session:
@@ -110,7 +110,7 @@ def delete(id: str) -> Response:
 @router.post(
     "/{id}/cancel",
     status_code=202,
-    responses={202: {"model": JobView, "description": "It ends soon, or has"}, **declared(404, 409)},
+    responses={202: {"model": JobView, "description": "It ends soon, or has"}, **declared(404, 409, 507)},
 )
 def cancel(id: str, key: OptionalKey) -> Response:
     """End a job that waits or runs; asking again is the same."""

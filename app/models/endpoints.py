@@ -23,6 +23,7 @@ from app.storage import get_storage
 router = Router(prefix="/v1/models", tags=["models"])
 _ARCHITECTURE = {"type": "string", "description": "JSON of the architecture, beside a file of weights alone"}
 _BODY = upload_body(FromArtifact, architecture=_ARCHITECTURE)
+_FILE = upload_body(architecture=_ARCHITECTURE)
 _MADE = {
     200: {"model": ModelView, "description": "The same bytes were there"},
     201: {"model": ModelView, "description": "New; it is being inspected"},
@@ -31,9 +32,9 @@ _MADE = {
 
 
 @router.post("", status_code=201, response_class=JSONResponse, responses=_MADE, openapi_extra=_BODY)
-@router.put("", status_code=201, response_class=JSONResponse, responses=_MADE, openapi_extra=_BODY)
+@router.put("", status_code=201, response_class=JSONResponse, responses=_MADE, openapi_extra=_FILE)
 async def upload(request: Request, asked: Annotated[uploads.Asked, Depends()], key: OptionalKey) -> Response:
-    """Upload a model (`.keras` or HDF5) as a form or as bare bytes, or name an artifact of a job (JSON)."""
+    """Upload a model (`.keras` or HDF5) as a form or as bare bytes, or name an artifact of a job (JSON, POST alone)."""
     if request.method == "POST" and body.media_type(request) == "application/json":
         wanted = body.validated(FromArtifact, body.parse(await body.raw(request)))
         return (await run_in_threadpool(service.add_artifact, wanted, key)).response()
@@ -61,7 +62,7 @@ def get(request: Request, id: str) -> Response:
     return JSONResponse(view(model), headers={"ETag": etag})
 
 
-@router.delete("/{id}", status_code=204, responses={204: {"description": "Gone"}, **declared(404, 409)})
+@router.delete("/{id}", status_code=204, responses={204: {"description": "Gone"}, **declared(404, 409, 507)})
 def delete(id: str) -> Response:
     """Remove a model that no unfinished job needs; finished jobs keep its id and their results."""
     with db.write() as session:

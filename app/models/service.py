@@ -27,7 +27,7 @@ def add(upload: Upload, key: Key | None) -> Answer:
     with ExitStack() as stack:
         architecture = None
         if upload.architecture is not None:
-            validation.parse(upload.architecture, "architecture")
+            validation.check_architecture(upload.architecture)
             architecture = stack.enter_context(get_storage().create())
             architecture.write(upload.architecture)
             architecture.flush()

@@ -61,6 +61,12 @@ def check_config(data: bytes) -> None:
         _check_entry(entry)
 
 
+def check_architecture(data: bytes) -> None:
+    """Refuses what is no JSON of `model.to_json()`. Raises `UnreadableFile`, `UnsafeFile` where it is too large."""
+    if not isinstance(parse(data, "architecture").get("class_name"), str):
+        raise UnreadableFile("architecture has no class_name: send the JSON of model.to_json(), not of get_config()")
+
+
 def parse(data: bytes, what: str) -> dict[str, Any]:
     """A JSON object of limited size and depth. Raises `UnreadableFile`, `UnsafeFile`."""
     # Counted before it is parsed: 16 MiB of brackets would become a GiB of lists.

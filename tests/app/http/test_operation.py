@@ -136,6 +136,9 @@ def test_documentation(shared: httpx.Client) -> None:
             for status, response in operation["responses"].items():
                 expected = {"application/problem+json"} if int(status) >= 400 else set()
                 assert expected <= set(response.get("content", {})), (method, path, status)
+            assert method == "get" or "507" in operation["responses"], (method, path)
+    takes = {method: document["paths"]["/v1/models"][method]["requestBody"]["content"] for method in ("post", "put")}
+    assert [("application/json" in content) for content in takes.values()] == [True, False]
 
 
 def test_an_error_of_ours_says_nothing_of_our_insides(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,8 +87,15 @@ def test_other_architecture_is_another_model(client: httpx.Client) -> None:
 def test_architecture_as_a_file(client: httpx.Client) -> None:
     files = {"architecture": ("net.json", b'{"class_name": "A"}'), "file": ("w.h5", HDF5)}
     assert client.post("/v1/models", files=files).status_code == 201
-    files["architecture"] = ("net.json", b"not json")
-    assert problem(client.post("/v1/models", files=files)) == (422, "unreadable_file")
+    for content, words in (
+        (b"not json", "is not JSON"),
+        (b"[]", "no"),
+        (b'{"layers": []}', "send the JSON of model.to_json()"),
+    ):
+        files["architecture"] = ("net.json", content)
+        response = client.post("/v1/models", files=files)
+        assert problem(response) == (422, "unreadable_file")
+        assert words in response.json()["detail"]
     assert not temporary()
 
 

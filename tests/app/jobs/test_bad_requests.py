@@ -332,6 +332,14 @@ def test_bodies_that_are_no_job(shared: httpx.Client, path: str, name: str) -> N
     assert problem(shared.post(path, content=content, headers={"Content-Type": kind})) == expected
 
 
+@pytest.mark.parametrize(
+    ("content", "kind"), [(b"[]", "an array"), (b"1", "a number"), (b"null", "null"), (b'"x"', "a string")]
+)
+def test_a_body_is_called_by_its_name_in_json(shared: httpx.Client, content: bytes, kind: str) -> None:
+    response = shared.post("/v1/jobs", content=content, headers={"Content-Type": "application/json"})
+    assert response.json()["detail"] == f"the body is {kind}: a JSON object is needed"
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize(
     "path",
