@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -122,3 +122,13 @@ class Settings(BaseSettings):
 def get_settings() -> Settings:
     """The settings of this process, read once; `get_settings.cache_clear()` reads them again."""
     return Settings()
+
+
+def why_refused(error: ValidationError) -> str:
+    """Which variables cannot be used and why, as a sentence; what they hold is not told, as it may be a password."""
+    places = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"{_variable(place['loc'])}{place['msg'].removeprefix('Value error, ')}" for place in places)
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    return f"SECATEUR_{str(place[0]).upper()}: " if place else ""

@@ -20,10 +20,11 @@ from contextlib import suppress
 from types import FrameType
 
 import structlog
+from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import db, logs
-from app.settings import Settings, get_settings
+from app.settings import Settings, get_settings, why_refused
 from worker import parent, sandbox
 
 GRACE_SECONDS = 20.0
@@ -48,7 +49,9 @@ class Part:
         """Start it if it does not run and its time has come. Call it from the main thread: PDEATHSIG follows that."""
         now = time.monotonic()
         if self.process is not None and (code := self.process.poll()) is not None:
-            self._delay = 0.0 if now - self._started > _SLOWEST_RESTART else min(max(2 * self._delay, 0.5), 10.0)
+            self._delay = (
+                0.0 if now - self._started > _SLOWEST_RESTART else min(max(2 * self._delay, 0.5), _SLOWEST_RESTART)
+            )
             _log.warning("part_ended", part=self.name, code=code, starts_again_in_seconds=self._delay)
             self.process, self._started = None, now
         if self.process is None and now >= self._started + self._delay:
@@ -115,7 +118,11 @@ def serve() -> int:
     for name in _UNPREFIXED:
         if name in os.environ:
             os.environ.setdefault(f"SECATEUR_{name}", os.environ[name])
-    settings = get_settings()
+    try:
+        settings = get_settings()
+    except ValidationError as error:
+        sys.stderr.write(f"secateur: {why_refused(error)}\n")
+        return 1
     logs.configure(settings.log_level)
     if settings.hardened:
         sys.stderr.write(f"secateur: {sandbox.why_not_hardened()}\n")
