@@ -18,7 +18,8 @@ _STATES = {
     "failed": ("✗", "Failed"),
     "cancelled": ("⊘", "Cancelled"),
 }
-_KNOWN_IN_ERRORS = {"code", "detail", "errors"}
+# What stands elsewhere on the page; the detail of a lost job tells its attempts.
+_KNOWN_IN_ERRORS = {"code", "detail", "errors", "attempts"}
 
 
 def render(job: Mapping[str, Any]) -> str:

@@ -60,8 +60,7 @@ def random(
 ) -> Probe:
     """`count` random samples for each input: indices inside its vocabulary where it has one, else 0 ... `high`.
 
-    `vocabularies`: see `case.Case`. Free dimensions become `free`, or
-    less where position embeddings take no more.
+    `vocabularies`: see `case.Case`. Free dimensions become `free`, or less where position embeddings take no more.
     """
     rng = np.random.default_rng(seed)
     free = min(free, hub.longest(model) or free)

@@ -178,6 +178,18 @@ def test_a_failed_job_says_why_and_where() -> None:
     assert found.rows("What was wrong, place by place") == {"pruning.target": ["infeasible_target", "asked for 0.1"]}
 
 
+def test_the_attempts_of_a_lost_job_are_told_in_words_alone() -> None:
+    attempts = [{"code": "worker_lost", "detail": "killed by SIGSEGV", "attempt": 1}]
+    error = {
+        "code": "worker_lost",
+        "detail": "all attempts were lost: attempt 1: killed by SIGSEGV",
+        "attempts": attempts,
+    }
+    html = render(jobs.job(None, "failed", error=error))
+    assert error["detail"] in html
+    assert "&#39;attempt&#39;" not in html
+
+
 @pytest.mark.parametrize("kind", ["cancelled", "running", "queued"])
 def test_a_job_without_a_result_says_so(kind: str) -> None:
     text = page(ALL[kind]).text
