@@ -43,7 +43,8 @@ class Case:
 class Decision:
     """What goes: the plan, and as `removed` unit ids or, for weights, `masks` by array path (True stays).
 
-    `blocks` go as a whole (layer). `reasons`: why groups stay, by group id; of structure layer why layers do, by name.
+    `blocks` go as a whole (layer). `reasons`: why groups stay, by group id; of structures layer and weight
+    why layers do, by name.
     """
 
     plan: Plan

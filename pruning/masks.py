@@ -29,7 +29,10 @@ from pruning.targets import meet
 if TYPE_CHECKING:
     from pruning.units import Units
 
-__all__ = ["apply", "decode", "encode", "of_plan", "prunable", "select", "without_lowest"]
+__all__ = ["apply", "decode", "encode", "kept_because", "of_plan", "prunable", "select", "without_lowest"]
+
+# Barriers of layers whose kernels are not known.
+_UNREAD = ("quantized", "unknown_layer")
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
@@ -48,7 +51,7 @@ def select(units: Units, arrays: Arrays, scores: Scores, pruning: Pruning) -> Pl
     Raises `Infeasible`, `NothingToPrune`, `LayerNotFound`, `ContradictorySpec`.
     """
     if not prunable(units):
-        why = [f"; {b.layer!r}: {b.detail}" for b in units.barriers if b.code in ("quantized", "unknown_layer")]
+        why = [f"; {b.layer!r}: {b.detail}" for b in units.barriers if b.code in _UNREAD]
         detail = "no layer of this model has a kernel, a floating array of rank 2 or more that it multiplies with"
         raise NothingToPrune(detail + "".join(why[:5]))
     paths = [path for path in prunable(units) if path in scores]
@@ -56,6 +59,23 @@ def select(units: Units, arrays: Arrays, scores: Scores, pruning: Pruning) -> Pl
     decided = {path: _decided(arrays[path], scores[path], match, pruning) for path, match in rules.items()}
     competing = [path for path in paths if path not in decided]
     return meet(pruning.target, Kernels(units, arrays, scores, pruning, competing, decided))
+
+
+def kept_because(units: Units, scores: Scores, pruning: Pruning) -> dict[str, str]:
+    """Why none of a layer's weights may go, by its name: it has no kernel, `skip`, or no evidence for scores."""
+    by_plan = pruning.target.type == "plan"
+    rules = {} if by_plan else matches([entry.name for entry in units.layers], pruning.layers)
+    unread = {barrier.layer: barrier.detail for barrier in units.barriers if barrier.code in _UNREAD}
+    kernels, reasons = set(prunable(units)), {}
+    for entry in units.layers:
+        own = kernels.intersection(entry.weights)
+        if entry.weights and not own:
+            reasons[entry.name] = unread.get(entry.name, "it has no kernel: tables, normalisation and biases stay")
+        elif own and entry.name in rules and rules[entry.name].rule.skip:
+            reasons[entry.name] = "skipped by `layers`"
+        elif own and not by_plan and own.isdisjoint(scores):
+            reasons[entry.name] = f"criterion {pruning.criterion.name} finds nothing to score it by"
+    return reasons
 
 
 def _rules(units: Units, paths: Sequence[str], found: Mapping[str, Match]) -> dict[str, Match]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -123,7 +124,8 @@ class Dataset:
             raise DatasetMismatch(
                 f"the model has {ports} {kind}s and {wanted[0]!r} is missing: the data have {there or 'nothing for it'}"
             )
-        return name, _native(self._arrays[name])
+        with _readable():
+            return name, _native(self._arrays[name])
 
     def _strata(self, labels: Sequence[Labels], count: int) -> NDArray[Any]:
         for label in labels:
@@ -156,13 +158,20 @@ def opened(source: Path | str | Arrays, model: keras.Model) -> Iterator[Dataset]
     if not isinstance(source, str | Path):
         yield Dataset(source, describe([_array(name, value) for name, value in source.items()]), model)
         return
-    try:
+    with _readable():
         described = describe(_headers(Path(source)))
         file = np.load(source, allow_pickle=False)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise UnreadableFile(f"the data are no .npz file that can be read: {error}") from error
     with file:
         yield Dataset(file, described, model)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """What zipfile and NumPy say of a broken file, by its name; values are read when they are asked for."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise UnreadableFile(f"the data are no .npz file that can be read: {error}") from error
 
 
 def ports(model: keras.Model) -> tuple[list[Port], list[Port]]:

@@ -41,6 +41,21 @@ def test_kernels_are_prunable_and_vectors_are_not():
     assert masks.prunable(network.units()) == ["conv0/0", "conv1/0", "head/0"]
 
 
+def test_why_the_weights_of_a_layer_stay():
+    network = chain(4, 6, 5)
+    network.norm("norm", network.new(2))
+    units = network.units()
+    scores = {path: np.ones(units.sizes[path]) for path in masks.prunable(units) if path != "conv2/0"}
+    pruning = spec(ratio(0.5), criterion={"name": "wanda"}, layers={"conv0": {"skip": True}, "conv1": {"ratio": 0.5}})
+    assert masks.kept_because(units, scores, pruning) == {
+        "conv0": "skipped by `layers`",
+        "conv2": "criterion wanda finds nothing to score it by",
+        "norm": "it has no kernel: tables, normalisation and biases stay",
+    }
+    replayed = spec({"type": "plan", "plan": {"structure": "weight"}})
+    assert set(masks.kept_because(units, {}, replayed)) == {"norm"}
+
+
 def test_the_lowest_go_and_the_rest_is_as_it_was():
     network = chain(2)
     network.arrays["conv0/0"] = np.array([[[1, -2], [3, -4], [5, -6]]], np.float32)

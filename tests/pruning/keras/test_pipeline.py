@@ -192,6 +192,8 @@ def test_a_weight_job(bench: Bench) -> None:
     assert "no_speed_up" in [warning.code for warning in result.warnings]
     plan = json.loads((bench.folder / "out" / "plan.json").read_text())
     assert sum(mask["kept"] for mask in plan["masks"]) == size - zeros
+    why = {layer.name: layer.kept_because for layer in result.layers if layer.kept_because is not None}
+    assert why == dict.fromkeys(("stem_bn", "branch_bn"), "it has no kernel: tables, normalisation and biases stay")
 
 
 def test_a_weight_job_without_stages_changes_nothing_else(bench: Bench) -> None:
