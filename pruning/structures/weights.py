@@ -24,7 +24,8 @@ def select(case: Case, scores: dict[str, Any], pruning: Pruning) -> Plan:
 
 
 def decision(case: Case, plan: Plan, scores: dict[str, Any], pruning: Pruning) -> Decision:
-    return Decision(plan, measures.NONE, masks.of_plan(plan, case.units), measures.barriers(case.units))
+    reasons = masks.kept_because(case.units, scores, pruning)
+    return Decision(plan, measures.NONE, masks.of_plan(plan, case.units), reasons)
 
 
 def cut(case: Case, chosen: Decision) -> Case:
@@ -41,7 +42,8 @@ def removed(case: Case, chosen: Decision) -> Removed:
 
 
 def layers(case: Case, chosen: Decision, left: Archive) -> list[LayerReport]:
-    return measures.layers(case.units, left.arrays, kept_because=chosen.reasons)
+    rows = measures.layers(case.units, left.arrays, kept_because={})
+    return [row.model_copy(update={"kept_because": chosen.reasons.get(row.name)}) for row in rows]
 
 
 def foreseen(case: Case, chosen: Decision, before: MeasureSet, after: MeasureSet) -> list[Warning]:

@@ -135,6 +135,14 @@ def test_broken_files(tmp_path: Path) -> None:
     (tmp_path / "d.npz").write_bytes(b"no zip")
     with pytest.raises(UnreadableFile), opened(tmp_path / "d.npz", small.residual()):
         pass
+    for number, save in enumerate((np.savez, np.savez_compressed)):
+        path = tmp_path / f"{number}.npz"
+        save(path, **small.splits())
+        content = bytearray(path.read_bytes())
+        for at in (60, len(content) // 3):  # in a header, in values
+            path.write_bytes(content[:at] + bytes(~byte & 0xFF for byte in content[at : at + 3]) + content[at + 3 :])
+            with pytest.raises(UnreadableFile, match=r"no \.npz file"), opened(path, small.residual()) as dataset:
+                dataset.splits()
     np.savez(tmp_path / "o.npz", x_train=np.array([{}], dtype=object))
     with pytest.raises(DatasetMismatch, match="Python objects"), opened(tmp_path / "o.npz", small.residual()):
         pass
