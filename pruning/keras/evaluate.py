@@ -177,9 +177,8 @@ def _with_axis(values: Any) -> Any:
 def some_outputs(model: keras.Model, samples: Samples, count: int = 64) -> list[NDArray[Any]]:
     """The model's outputs for the first samples. Raises `DatasetMismatch` where Keras cannot compute them."""
     own = probe.batch_of(model)
-    hint = (
-        f"; it was made for batches of {own}, and with that written down in a reshape it takes no other" if own else ""
-    )
+    bound = f"; it was made for batches of {own}, and with that written down in a reshape or kept in states"
+    hint = f"{bound} it takes no other" if own else ""
     with computing(samples, hint):
         inputs = samples.batch(slice(0, count))[0]
         found = [output.numpy() for output in outputs_of(model, inputs)]

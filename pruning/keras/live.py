@@ -93,6 +93,15 @@ def call(model: keras.Model, inputs: Sequence[Any], training: bool = False) -> l
     return list(found)
 
 
+def forget(model: keras.Model) -> None:
+    """Stateful layers begin anew: what they keep from call to call tells two runs on the same inputs apart."""
+    for layer in private.layers(model):
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            # Keras' own `reset_state` fails on the states of stacked cells, which are lists of lists.
+            for state in keras.tree.flatten(layer.states):
+                state.assign(keras.ops.zeros_like(state))
+
+
 def direct(model: keras.Model, inputs: Sequence[Any], training: bool = False) -> list[Any]:
     """The same inside a function that is compiled as `needs_xla` asks."""
     sequential = isinstance(model, keras.Sequential)

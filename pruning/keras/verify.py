@@ -184,6 +184,7 @@ def _references(
         run = bypass.runner(whole, case.archive.config, case.graph, gone)
 
         def compute(probe: Probe) -> list[Any]:
+            live.forget(whole)
             tensors = run(probe)
             return [tensors[tensor] for tensor in case.graph.outputs]
 
@@ -256,10 +257,11 @@ def _recurrent(units: Units) -> set[str]:
 
 
 def outputs(model: keras.Model, inputs: Probe) -> list[Array]:
-    """The model's outputs on one batch, in inference mode, as float64.
+    """The model's outputs on one batch, in inference mode and without states of earlier calls, as float64.
 
     Raises `VerificationFailed` where Keras or TensorFlow cannot compute them, with what they say.
     """
+    live.forget(model)
     return _numbers(lambda: live.call(model, inputs))
 
 

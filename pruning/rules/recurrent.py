@@ -102,14 +102,12 @@ def _produce(kernel: str, width: int, trace: Trace) -> Ids:
 
 
 def _states(op: Op, inputs: list[Value], units: list[Ids], trace: Trace, channels: int = -1) -> list[Value]:
-    """The states of a layer; those that a call brings meet its units. A stateful layer keeps them between calls."""
+    """The states of a layer; those that a call brings meet its units. What stateful layers keep is in no file."""
     tensors = dict(zip(op.inputs, inputs, strict=True))
     given = op.kwargs.get("initial_state")
     brought = [tensors[ref.tensor] for ref in refs((op.args[1:2], given))]
     for state, own in zip(brought, units, strict=False):
         trace.meet(state[channels], own)
-    if op.config.get("stateful"):
-        trace.pin(tuple(units), "stateful", "keeps its states between calls")
     return [(inputs[0][0], own) for own in units]
 
 

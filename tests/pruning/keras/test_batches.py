@@ -1,4 +1,4 @@
-"""Models that were made for one size of batch, with that written down in a reshape."""
+"""Models that were made for one size of batch, with that written down in a reshape or for states that they keep."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> keras.Model:
     return made
 
 
-def prune(folder: Path, data: Path | None = None) -> Any:
-    spec = {"pruning": {"target": {"type": "ratio", "value": 0.25}, "scope": "layer"}, "measures": {"latency": None}}
+def prune(folder: Path, data: Path | None = None, share: float = 0.25, **how: str) -> Any:
+    pruned = {"target": {"type": "ratio", "value": share}, "scope": "layer", **how}
+    spec = {"pruning": pruned, "measures": {"latency": None}}
     return pruning.prune(folder / "model.keras", spec, data, out=folder)
 
 
@@ -58,3 +59,27 @@ def test_a_batch_that_only_the_inputs_name_binds_nobody(model: keras.Model) -> N
     inputs = keras.Input(batch_shape=(64, 4))
     assert probe.batch_of(keras.Model(inputs, L.Dense(2)(inputs))) is None
     assert probe.batch_of(model) == model.inputs[0].shape[0]
+
+
+@pytest.fixture
+def stateful(tmp_path: Path) -> keras.Model:
+    """Layers that keep their states between calls, a branch that adds nothing between them."""
+    inputs = keras.Input(batch_shape=(2, 6, 5))
+    x = L.RNN(L.StackedRNNCells([L.GRUCell(8), L.LSTMCell(8)]), stateful=True, return_sequences=True)(inputs)
+    x = x + L.Dense(8, activation="relu", kernel_initializer="zeros")(x)
+    model = keras.Model(inputs, L.Dense(2)(L.LSTM(8, stateful=True, name="top")(x)))
+    model.save(tmp_path / "model.keras")
+    return model
+
+
+def test_the_proof_begins_each_run_without_the_states_of_the_last(stateful: keras.Model, tmp_path: Path) -> None:
+    result = prune(tmp_path)
+    assert result.verification.structure.has_power
+    assert [layer.width_after for layer in result.layers if layer.name == "top"] == [6]
+
+
+def test_so_does_the_proof_of_blocks(stateful: keras.Model, tmp_path: Path) -> None:
+    assert prune(tmp_path, share=0.5, structure="layer", scope="global").verification.structure.has_power
+    pruned = keras.saving.load_model(tmp_path / "pruned.keras")
+    for x in np.random.default_rng(0).random((3, 2, 6, 5), np.float32):
+        np.testing.assert_allclose(pruned(x), stateful(x), atol=1e-5)

@@ -238,3 +238,14 @@ def long_and_short_term_with_skips() -> keras.Model:
     skips = ops.reshape(ops.transpose(L.Reshape((5, 4, 10))(x), (0, 2, 1, 3)), (-1, 5, 10))
     skips = ops.reshape(L.GRU(6)(skips), (-1, 4 * 6))
     return keras.Model(inputs, L.Dense(5)(L.Concatenate()([L.GRU(8)(x), skips])))
+
+
+@architecture()
+def forecaster_that_keeps_its_states() -> keras.Model:
+    inputs = keras.Input(batch_shape=(4, 9, 5))
+    x = L.Conv1D(10, 3, padding="causal", activation="relu")(inputs)
+    x = L.Bidirectional(L.LSTM(6, stateful=True, return_sequences=True))(x)
+    cells = L.StackedRNNCells([L.GRUCell(8), L.LSTMCell(7)])
+    x = L.RNN(cells, stateful=True, return_sequences=True)(x)
+    x = L.GRU(6, stateful=True)(L.Dense(9, activation="relu")(x))
+    return keras.Model(inputs, L.Dense(2)(x))
