@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hypothesis import settings
+
 from tests.services import (
     database,
     embedded,
@@ -11,6 +13,10 @@ from tests.services import (
     postgres_server,
     valkey_server,
 )
+
+# On busy cores an example may take its time: no test asserts how fast something is.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 __all__ = [
     "database",

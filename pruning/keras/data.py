@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruning.contract.dataset import SPLITS, TEXT, Array, DatasetDescription, Split, describe
-from pruning.contract.errors import DatasetMismatch, UnreadableFile
+from pruning.contract.errors import DatasetMismatch, SecateurError, UnreadableFile
 
 Arrays = Mapping[str, NDArray[Any]]
 Kind = Literal["sparse", "dense"]
@@ -170,7 +169,9 @@ def _readable() -> Iterator[None]:
     """What zipfile and NumPy say of a broken file, by its name; values are read when they are asked for."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (SecateurError, MemoryError):
+        raise
+    except Exception as error:  # of many classes: a header, for one, is read by Python's own tokenizer
         raise UnreadableFile(f"the data are no .npz file that can be read: {error}") from error
 
 

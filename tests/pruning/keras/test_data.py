@@ -139,7 +139,7 @@ def test_broken_files(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.npz"
         save(path, **small.splits())
         content = bytearray(path.read_bytes())
-        for at in (60, len(content) // 3):  # in a header, in values
+        for at in (60, 100, len(content) // 3):  # in a header's signature, in the header, in values
             path.write_bytes(content[:at] + bytes(~byte & 0xFF for byte in content[at : at + 3]) + content[at + 3 :])
             with pytest.raises(UnreadableFile, match=r"no \.npz file"), opened(path, small.residual()) as dataset:
                 dataset.splits()
