@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 from pruning.contract.base import Record
@@ -56,50 +57,64 @@ def describe(arrays: list[Array]) -> DatasetDescription:
     counts: dict[Split | None, dict[str, int]] = {}
     ports: dict[Split | None, set[str]] = {}
     for array in arrays:
-        parsed = parse(array.name)
-        if parsed is None:
-            raise DatasetMismatch(
-                f"array {array.name!r} is not x, y, x_train, y_train, x_validation, y_validation, x_test or y_test "
-                "(several inputs or outputs: x_train__NAME, y_train__NAME)"
-            )
-        role, split, port = parsed
-        if array.dtype == TEXT and role == "y":
-            raise DatasetMismatch(f"array {array.name!r} holds texts: labels are numbers")
-        if array.dtype != TEXT and not re.match(r"^(bool|u?int\d+|b?float\d+)", array.dtype):
-            raise DatasetMismatch(f"array {array.name!r} has dtype {array.dtype}: numbers or texts are needed")
-        if not array.shape or array.shape[0] == 0:
-            raise DatasetMismatch(f"array {array.name!r} has shape {tuple(array.shape)}: the first axis counts samples")
-        other = alike.setdefault((role, port), array)
-        if len(other.shape) != len(array.shape) and _rank(other) != _rank(array):
-            raise DatasetMismatch(
-                f"array {array.name!r} has samples of shape {tuple(array.shape[1:])}, {other.name!r} of shape "
-                f"{tuple(other.shape[1:])}: the splits of one data set are alike"
-            )
+        role, split, port = _checked(array)
+        _refuse_unlike(alike.setdefault((role, port), array), array)
         counts.setdefault(split, {})[array.name] = array.shape[0]
         ports.setdefault(split, set()).add(role if port is None else f"{role}__{port}")
-    named = [split for split in SPLITS if split in counts]
-    if None in counts and named:
-        raise DatasetMismatch("x or y came beside arrays with a split in their name: use one way of naming")
+    _refuse_uneven(counts, ports)
+    return DatasetDescription(
+        arrays=arrays,
+        splits=_sizes({split: next(iter(lengths.values())) for split, lengths in counts.items()}),
+        has_labels=any(port.startswith("y") for port in next(iter(ports.values()))),
+        split_from_all=None in counts,
+    )
+
+
+def _checked(array: Array) -> tuple[str, Split | None, str | None]:
+    """What `parse` says of an array's name; its dtype and its number of samples are sound."""
+    if (parsed := parse(array.name)) is None:
+        raise DatasetMismatch(
+            f"array {array.name!r} is not x, y, x_train, y_train, x_validation, y_validation, x_test or y_test "
+            "(several inputs or outputs: x_train__NAME, y_train__NAME)"
+        )
+    if array.dtype == TEXT and parsed[0] == "y":
+        raise DatasetMismatch(f"array {array.name!r} holds texts: labels are numbers")
+    if array.dtype != TEXT and not re.match(r"^(bool|u?int\d+|b?float\d+)", array.dtype):
+        raise DatasetMismatch(f"array {array.name!r} has dtype {array.dtype}: numbers or texts are needed")
+    if not array.shape or array.shape[0] == 0:
+        raise DatasetMismatch(f"array {array.name!r} has shape {tuple(array.shape)}: the first axis counts samples")
+    return parsed
+
+
+def _refuse_unlike(other: Array, array: Array) -> None:
+    """`other`: the same input or output in another split."""
+    if len(other.shape) != len(array.shape) and _rank(other) != _rank(array):
+        raise DatasetMismatch(
+            f"array {array.name!r} has samples of shape {tuple(array.shape[1:])}, {other.name!r} of shape "
+            f"{tuple(other.shape[1:])}: the splits of one data set are alike"
+        )
+
+
+def _refuse_uneven(counts: Mapping[Split | None, Mapping[str, int]], ports: Mapping[Split | None, set[str]]) -> None:
+    """Splits named in two ways, of unlike lengths, without inputs, or with other arrays than the first."""
     if not counts:
         raise DatasetMismatch("the file holds no arrays")
+    if None in counts and len(counts) > 1:
+        raise DatasetMismatch("x or y came beside arrays with a split in their name: use one way of naming")
     for split, lengths in counts.items():
         if len(set(lengths.values())) > 1:
-            raise DatasetMismatch(f"arrays of one split differ in length: {lengths}")
+            raise DatasetMismatch(f"arrays of one split differ in length: {dict(lengths)}")
         if not any(port.startswith("x") for port in ports[split]):
             raise DatasetMismatch(f"no inputs (x) beside {sorted(lengths)}")
-    first = ports[next(iter(counts))]
+    first = next(iter(ports.values()))
     for split, found in ports.items():
         if found != first:
             raise DatasetMismatch(f"split {split} has {sorted(found)}, another has {sorted(first)}")
-    if None in counts:
-        total = next(iter(counts[None].values()))
-        held_out = total // 10
-        sizes: dict[Split, int] = {"train": total - 2 * held_out, "validation": held_out, "test": held_out}
-    else:
-        sizes = {split: next(iter(counts[split].values())) for split in named}
-    return DatasetDescription(
-        arrays=arrays,
-        splits=sizes,
-        has_labels=any(port.startswith("y") for port in first),
-        split_from_all=None in counts,
-    )
+
+
+def _sizes(counts: Mapping[Split | None, int]) -> dict[Split, int]:
+    """How many samples each split has; those that came without one are split 80/10/10."""
+    if None not in counts:
+        return {split: counts[split] for split in SPLITS if split in counts}
+    held_out = counts[None] // 10
+    return {"train": counts[None] - 2 * held_out, "validation": held_out, "test": held_out}
