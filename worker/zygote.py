@@ -61,7 +61,7 @@ def _take_order(selector: selectors.BaseSelector, control: socket.socket, main: 
         return False
     request, lines, output, status_fd = fds
     status = socket.socket(fileno=status_fd)
-    me = os.getpid()
+    me, pid = os.getpid(), 0
     try:
         pid = os.fork()
         if pid == 0:
@@ -70,6 +70,9 @@ def _take_order(selector: selectors.BaseSelector, control: socket.socket, main: 
         _tell(status, {"pid": pid}, pidfd)
         selector.register(pidfd, selectors.EVENT_READ, (pid, status))
     except OSError as error:  # no process or descriptor left: this order fails, the next may not
+        if pid:  # nobody could follow it
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         _tell(status, {"error": str(error)})
         status.close()
     finally:

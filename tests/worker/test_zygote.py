@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -178,3 +179,17 @@ def test_nobody_outlives_a_killed_supervisor(tmp_path: Path) -> None:
         assert all(runs(pid) for pid in pids)
         supervisor.kill()
     assert wait_until(lambda: not any(runs(pid) for pid in pids), 5)
+
+
+def test_a_child_that_cannot_be_followed_is_ended(zygote: Zygote) -> None:
+    assert zygote.pid is not None
+    used = {int(name) for name in os.listdir(f"/proc/{zygote.pid}/fd")}
+    free = [number for number in range(max(used) + 6) if number not in used]
+    # Room for the four descriptors of an order and none for the one of its child.
+    before = resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE, (free[4], before[1]))
+    with pytest.raises(ZygoteGone, match="could not start a child"):
+        spawn(zygote, do="sleep")
+    assert Path(f"/proc/{zygote.pid}/task/{zygote.pid}/children").read_text() == ""
+    resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE, before)
+    assert run(zygote, do="exit", code=3) == 3
