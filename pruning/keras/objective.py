@@ -107,7 +107,8 @@ class Objective:
 
     @property
     def loss_name(self) -> str:
-        return " + ".join(dict.fromkeys(loss.name for loss in self.losses))
+        counted = [loss.name for loss, weight in zip(self.losses, self.weights, strict=True) if weight]
+        return " + ".join(dict.fromkeys(counted or (loss.name for loss in self.losses)))
 
 
 def resolve(
@@ -123,25 +124,37 @@ def resolve(
     `activations`: what each output ends with, or `probabilities` for one that is known to lie in [0, 1].
     Raises `InvalidSpec` for a requested metric that does not go with them. `check` holds labels against the result.
     """
-    names = [port.name for port in outputs]
     source: Source = "inferred"
     found: list[Loss | None] = [None] * len(outputs)
     weights: tuple[float, ...] = (1.0,) * len(outputs)
     if evaluation.loss is not None:
         found, source = [_requested(evaluation.loss, activation) for activation in activations], "request"
-    elif compiled and compiled.get("loss"):
-        entries = zip(_per_output(compiled["loss"], names), outputs, strict=True)
-        found = [None if _says_nothing(loss := _loss(entry), port) else loss for entry, port in entries]
-        source = "compile_config"
-        weights = tuple(1.0 if w is None else float(w) for w in _per_output(compiled.get("loss_weights"), names))
-        if None in found:
-            found, weights, source = [None] * len(outputs), (1.0,) * len(outputs), "inferred"
+    elif (usable := _compiled(compiled or {}, outputs)) is not None:
+        (found, weights), source = usable, "compile_config"
     losses = [
         _fitted(loss, samples.labels[i].kind) if loss else _inferred(i, outputs[i], activations[i], samples)
         for i, loss in enumerate(found)
     ]
     metrics, left_out = _metrics(evaluation, compiled, outputs, losses, samples.labels)
     return Objective(tuple(losses), weights, metrics, source, left_out)
+
+
+def _compiled(config: Mapping[str, Any], outputs: Sequence[Port]) -> tuple[list[Loss | None], tuple[float, ...]] | None:
+    """Losses and weights of a compile config; None where it has none, or one that does not go with its output.
+
+    An output that was compiled without a loss counts nothing, as in Keras.
+    """
+    names = [port.name for port in outputs]
+    entries = _per_output(config.get("loss"), names)
+    found = [_loss(entry) for entry in entries]
+    told = [loss for loss, entry in zip(found, entries, strict=True) if entry is not None]
+    if not told or None in told or any(map(_says_nothing, found, outputs)):
+        return None
+    weights = _per_output(config.get("loss_weights"), names)
+    return found, tuple(
+        0.0 if loss is None else 1.0 if weight is None else float(weight)
+        for loss, weight in zip(found, weights, strict=True)
+    )
 
 
 def _requested(name: str, activation: str | None) -> Loss:

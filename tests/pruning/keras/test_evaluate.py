@@ -52,6 +52,26 @@ def test_binary_metrics_are_those_of_keras() -> None:
     assert report.metrics["precision"].interval == (1.0, 1.0)
 
 
+def test_an_output_that_was_compiled_without_a_loss_counts_nothing() -> None:
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((4,), name="x")
+    low = keras.layers.Dense(1, name="low")(inputs)
+    high = keras.layers.Dense(3, activation="softmax", name="high")(inputs)
+    model = keras.Model(inputs, {"low": low, "high": high})
+    model.compile(loss={"high": "sparse_categorical_crossentropy"}, metrics={"high": ["accuracy"]})
+    rng = np.random.default_rng(0)
+    x, wide, classes = rng.normal(size=(90, 4)), 100 * rng.normal(size=90), rng.integers(0, 3, 90)
+    expected = model.evaluate(x, {"low": wide, "high": classes}, verbose=0, batch_size=32, return_dict=True)
+    with opened({"x_test": x, "y_test__low": wide, "y_test__high": classes}, model) as dataset:
+        samples = dataset.split("test")
+    activations = [None if port.name == "low" else "softmax" for port in ports(model)[1]]
+    objective = resolve(Evaluation(), model.get_compile_config(), scored(model), activations, samples)
+    scores = evaluator(model, objective, samples)(samples, 32)
+    assert (objective.loss_name, objective.source) == ("sparse_categorical_crossentropy", "compile_config")
+    assert scores.loss == pytest.approx(expected["loss"], rel=1e-5)
+    assert scores.metrics == {"high_accuracy": pytest.approx(expected["high_accuracy"], rel=1e-6)}
+
+
 def test_a_model_that_gives_a_number_per_sample_without_an_axis() -> None:
     keras.utils.set_random_seed(1)
     inputs = keras.Input((4,))
