@@ -30,11 +30,19 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def refuse_encoded(request: Request) -> None:
+    """Raises `UnsupportedFormat` for a body that comes compressed; formats that are so by themselves are none."""
+    found = request.headers.get("content-encoding", "").strip().lower()
+    if found not in ("", "identity"):
+        raise UnsupportedFormat(f"the body is encoded as {found!r}: send it as it is, without Content-Encoding")
+
+
 async def raw(request: Request) -> bytes:
     """The bytes of a JSON body. Raises `UnsupportedFormat`, `FileTooLarge`."""
     found = media_type(request)
     if found and found != "application/json" and not found.endswith("+json"):
         raise UnsupportedFormat(f"the body is of type {found!r}: send application/json")
+    refuse_encoded(request)
     limit = get_settings().max_body_bytes
     body = bytearray()
     too_large = FileTooLarge(f"the body is larger than {limit} bytes")

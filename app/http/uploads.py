@@ -98,9 +98,10 @@ class _Writer:
 async def received(request: Request, asked: Asked) -> AsyncIterator[Upload]:
     """The upload that a request brings, as a form or as bare bytes; its file is gone afterwards unless committed.
 
-    Raises `FileTooLarge` before the first byte where the length was announced, `MalformedRequest`, and
-    `DigestMismatch` before anything else is looked at.
+    Raises `UnsupportedFormat` for a compressed body and `FileTooLarge` where the length was announced before the first
+    byte, `MalformedRequest`, and `DigestMismatch` before anything else is looked at.
     """
+    body.refuse_encoded(request)
     limit = get_settings().max_upload_bytes
     form_body = body.media_type(request) == _FORM
     around = sum(_FIELDS.values()) if form_body else 0

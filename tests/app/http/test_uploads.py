@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import socket
@@ -205,6 +206,16 @@ BAD_FORMS: dict[str, tuple[bytes, str, tuple[int, str]]] = {
 def test_refused(shared: httpx.Client, path: str, name: str) -> None:
     content, kind, expected = BAD_FORMS[name]
     assert problem(shared.post(path, content=content, headers={"Content-Type": kind})) == expected
+    assert not temporary()
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/datasets", "/v1/jobs"])
+def test_a_compressed_body_is_refused_as_such(shared: httpx.Client, path: str) -> None:
+    kind = "application/json" if path == "/v1/jobs" else "application/octet-stream"
+    headers = {"Content-Type": kind, "Content-Encoding": "gzip"}
+    response = shared.post(path, content=gzip.compress(b"{}"), headers=headers)
+    assert problem(response) == (415, "unsupported_format")
+    assert "encoded as 'gzip'" in response.json()["detail"]
     assert not temporary()
 
 
