@@ -59,6 +59,10 @@ def _take_order(selector: selectors.BaseSelector, control: socket.socket, main: 
     message, fds, _, _ = socket.recv_fds(control, MAX_ORDER_BYTES, 4)
     if not message:
         return False
+    if len(fds) < 4:  # no descriptor left for the rest: whoever asked sees the end of its socket
+        for fd in fds:
+            os.close(fd)
+        return True
     request, lines, output, status_fd = fds
     status = socket.socket(fileno=status_fd)
     me, pid = os.getpid(), 0
