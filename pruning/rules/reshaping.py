@@ -18,6 +18,7 @@ from pruning.graph import Op
 from pruning.rules import layer, operation
 from pruning.rules.extents import FIXED, Extent, Ids, Value, axes_of, channel_axis, replaced, shape_of, size
 from pruning.rules.trace import Trace
+from pruning.rules.union import unite
 from pruning.rules.windows import spatial, spatial_axes
 
 
@@ -206,25 +207,40 @@ def _reshape_unknown(extents: Value, target: list[int | None], trace: Trace) -> 
 
 
 def _reshape_part(extents: Value, target: list[int | None], trace: Trace, *, at_start: bool = False) -> Value:
-    """Axes at one end, all known, reshaped to as many numbers or a multiple, which the axis beside them gives."""
+    """Axes at one end, all known, reshaped to as many numbers.
+
+    What one side has more of is the axis beside them, of unknown size: units that tell places along it apart stay.
+    """
     if not target:
         return ()
-    times = (product(tuple(target)) or 0) // (product(extents) or 1)
-    given: Value = () if times == 1 else (times,)
+    have, want = product(extents) or 1, product(tuple(target)) or 1
+    if have > want:
+        spare, output = (
+            have // want,
+            reshape(extents, [*target, have // want] if at_start else [have // want, *target], trace),
+        )
+        beside = output[-1] if at_start else output[0]
+        trace.pin(beside, "unknown_size", f"a reshape spreads {spare} parts of an axis along one of unknown size")
+        return output[:-1] if at_start else output[1:]
+    given: Value = () if have == want else (want // have,)
     return reshape((*extents, *given) if at_start else (*given, *extents), target, trace)
 
 
 def _known_end(extents: Value, target: list[int | None]) -> tuple[int, int]:
-    """How many of the last axes make how many of the target's last: (None, 8, 4) -> (-1, 32) or (-1, 64) is 2, 1.
+    """How many of the last axes make how many of the target's last: (None, 8, 4) -> (-1, 32), (-1, 64), (-1, 2): 2, 1.
 
-    In C order these axes keep together if theirs are as many numbers, and else if the target's are a multiple:
-    there are then so many times more places in front.
+    In C order these axes keep together where one side's are as many numbers as the other's or a multiple: there are
+    then so many times more places in front.
     """
     known = list(accumulate(takewhile(bool, reversed(shape_of(extents))), mul))
     wanted = list(accumulate(takewhile(bool, reversed(target)), mul))
     for count in range(len(known), 0, -1):
         for other, numbers in enumerate(wanted, 1):
             if numbers % known[count - 1] == 0:
+                return count, other
+    for count, numbers in enumerate(known, 1):
+        for other in range(len(wanted), 0, -1):
+            if numbers % wanted[other - 1] == 0:
                 return count, other
     return 0, 0
 
@@ -280,7 +296,7 @@ def _unit_axes(extents: Value, target: list[int]) -> list[Extent]:
 
 
 def _telling_axis(full: Ids, trace: Trace) -> int:
-    """The axis along which alone ids differ as far as ties are known; failing that the longest, the last of equals."""
+    """The axis along which alone ids differ as far as ties are known; failing that the one that keeps most apart."""
     if full.ndim == 1:
         return 0
     known = trace.resolve(full)
@@ -288,7 +304,16 @@ def _telling_axis(full: Ids, trace: Trace) -> int:
         first = known[tuple(slice(None) if a == axis else slice(1) for a in range(full.ndim))]
         if full.shape[axis] > 1 and (known == first).all():
             return axis
-    return max(range(full.ndim), key=lambda axis: (full.shape[axis], axis))
+    return max(range(full.ndim), key=lambda axis: (_classes(known, axis), axis))
+
+
+def _classes(known: Ids, axis: int) -> int:
+    """How many units are left when all that share a place along the axis are tied."""
+    found, numbers = np.unique(known, return_inverse=True)
+    table = np.moveaxis(numbers.reshape(known.shape), axis, 0).reshape(known.shape[axis], -1)
+    labels = np.arange(len(found))
+    unite(labels, np.repeat(table[:, 0], table.shape[1]), table.ravel())
+    return len(np.unique(labels))
 
 
 def tie_across(full: Ids, axis: int, trace: Trace) -> Extent:

@@ -201,11 +201,29 @@ def test_what_is_known_at_an_end_of_unknown_sizes_is_reshaped_by_itself(trace: T
     assert not trace.barriers
 
 
-def test_a_share_of_the_last_axis_before_unknown_sizes_is_pinned(trace: Trace) -> None:
+def test_what_shares_no_numbers_with_an_axis_beside_unknown_sizes_is_pinned(trace: Trace) -> None:
     a = trace.new(6)
     assert reshaping.reshape((None, a), [None, 4], trace) == (None, 4)
-    assert reshaping.reshape((None, a), [None, 3], trace) == (None, 3)
     assert _pinned(trace) == set(a)
+
+
+@pytest.mark.parametrize("steps", [None, 5])
+def test_channels_that_become_steps_go_with_those_of_the_other_steps(trace: Trace, steps: int | None) -> None:
+    a = trace.new(6)
+    value = reshaping.reshape((steps, a), [steps and 2 * steps, 3], trace)
+    assert value[0] == (steps and 2 * steps)
+    np.testing.assert_array_equal(value[1], a[:3])
+    np.testing.assert_array_equal(trace.resolve(a), np.tile(a[:3], 2))
+    assert not trace.barriers
+
+
+def test_of_channels_that_become_steps_of_unknown_number_none_tells_a_step_apart(trace: Trace) -> None:
+    a, b = trace.new(8), trace.new(2)
+    value = reshaping.reshape((None, a, b), [None, 2], trace)
+    assert value[0] is None
+    np.testing.assert_array_equal(value[1], b)
+    assert _pinned(trace) == set(a)
+    assert trace.barriers[-1].code == "unknown_size"
 
 
 def test_a_reshape_that_changes_the_number_of_elements_is_refused(trace: Trace) -> None:

@@ -249,3 +249,21 @@ def forecaster_that_keeps_its_states() -> keras.Model:
     x = L.RNN(cells, stateful=True, return_sequences=True)(x)
     x = L.GRU(6, stateful=True)(L.Dense(9, activation="relu")(x))
     return keras.Model(inputs, L.Dense(2)(x))
+
+
+@architecture()
+def audio_whose_channels_become_steps() -> keras.Model:
+    inputs = keras.Input((16, 1))
+    x = L.Conv1D(12, 5, padding="same", activation="relu")(inputs)
+    x = L.Conv1D(16, 3, padding="same", activation="relu")(x)
+    x = L.Conv1D(10, 3, padding="same", activation="relu")(L.Reshape((32, 8))(x))
+    return keras.Model(inputs, L.Conv1D(1, 3, padding="same")(x))
+
+
+@architecture()
+def audio_of_any_length_whose_channels_become_steps() -> keras.Model:
+    inputs = keras.Input((None, 1))
+    x = L.Conv1D(12, 5, padding="same", activation="relu")(inputs)
+    x = L.Conv1D(12, 3, padding="same", activation="relu")(x)
+    x = L.Conv1D(10, 3, padding="same", activation="relu")(L.Reshape((-1, 6))(x))
+    return keras.Model(inputs, L.Conv1D(1, 3, padding="same")(x))
