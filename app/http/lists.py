@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
-from pydantic import AwareDatetime, BaseModel, StringConstraints
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, StringConstraints
+from pydantic_core import PydanticCustomError
 from starlette.responses import JSONResponse, Response
 
 from app.paging import MAX_LIMIT, Filter, Page, Row
@@ -20,7 +22,18 @@ LabelFilter = Annotated[str, StringConstraints(pattern=r"^[^:\x00]+:[^\x00]*$", 
 LabelFilters = Annotated[
     list[LabelFilter] | None, Query(alias="label", max_length=16, description="`key:value`; several must all hold")
 ]
-CreatedAfter = Annotated[AwareDatetime | None, Query(description="RFC 3339 with a zone, e.g. 2026-01-31T12:00:00Z")]
+
+
+def _dated(value: Any) -> Any:
+    """Pydantic takes a number for seconds since 1970; RFC 3339 begins with a date."""
+    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d", value):
+        raise PydanticCustomError("datetime_from_date_parsing", "Input should be a date and time as in RFC 3339")
+    return value
+
+
+CreatedAfter = Annotated[
+    AwareDatetime | None, BeforeValidator(_dated), Query(description="RFC 3339 with a zone, e.g. 2026-01-31T12:00:00Z")
+]
 
 
 class ListOf(BaseModel, Generic[Item]):

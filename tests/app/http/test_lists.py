@@ -96,6 +96,8 @@ BAD: list[dict[str, Any]] = [
     {"created_after": "yesterday"},
     {"created_after": "2026-01-01"},
     {"created_after": "2026-01-01T00:00:00"},
+    {"created_after": "1700000000"},
+    {"created_after": "-1.5"},
 ]
 
 
