@@ -28,13 +28,16 @@ def runner(model: keras.Model, config: Mapping[str, Any], graph: Graph, gone: It
     `model`: of this config, whose graph this is. Tensors that leave a block in `gone` are those that entered it.
     """
     layers = live_layers(model, config)
-    stand_ins = {block.leaves: block.enters for block in gone}
+    blocks = list(gone)
+    stand_ins = {block.leaves: block.enters for block in blocks}
+    # They do not run at all: an attention takes the masks from the tensors that it is given.
+    without = frozenset(index for block in blocks for index in block.ops)
 
     def run(inputs: Sequence[Any]) -> Tensors:
         found: Tensors = {}
 
         def forward() -> list[Any]:
-            found.update(_run(graph, layers, stand_ins, inputs, model))
+            found.update(_run(graph, layers, stand_ins, without, inputs, model))
             return [found[tensor] for tensor in graph.outputs]
 
         _Inference(forward)(inputs[0], training=False)
@@ -61,14 +64,17 @@ def _run(
     graph: Graph,
     layers: Mapping[Location, Any],
     stand_ins: Mapping[int, int],
+    without: frozenset[int],
     inputs: Sequence[Any],
     model: keras.Model,
 ) -> Tensors:
     given = [keras.ops.convert_to_tensor(array, like.dtype) for array, like in zip(inputs, model.inputs, strict=True)]
     values: Tensors = dict(zip(graph.inputs, given, strict=True))
     entered: dict[Location, Any] = {}
-    for op in graph.ops:
-        if op.class_name.endswith(".leave"):
+    for index, op in enumerate(graph.ops):
+        if index in without:
+            made = [None for _ in op.outputs]
+        elif op.class_name.endswith(".leave"):
             made = [entered[op.location]]
         elif op.class_name.endswith(".enter"):
             # A wrapper runs as a whole; what it wraps has no call of its own here, as nothing that it reads is there.
@@ -83,5 +89,8 @@ def _run(
         else:
             made = keras.tree.flatten(called(layers[op.location], op, values))
         for tensor, value in zip(op.outputs, made, strict=False):
-            values[tensor] = values[through(tensor, stand_ins)] if tensor in stand_ins else value
+            if tensor in stand_ins:
+                values[tensor] = values[through(tensor, stand_ins)]
+            elif value is not None:
+                values[tensor] = value
     return values

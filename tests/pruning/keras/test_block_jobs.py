@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 
+import pruning
 from pruning import archive as archives
 from pruning import planning, rewiring
 from pruning.contract.errors import (
@@ -231,3 +232,15 @@ def test_inspection_lists_blocks_and_the_floor(tmp_path: Path) -> None:
     lost = sum(block.macs for block in found.blocks), sum(block.parameters for block in found.blocks)
     assert found.layer_floor["macs"] == found.macs - lost[0]
     assert found.layer_floor["parameters"] == found.parameters - lost[1]
+
+
+def test_a_mask_that_an_attention_took_is_there_without_it(tmp_path: Path) -> None:
+    tokens = keras.Input((6,), dtype="int32")
+    x = L.Embedding(4, 8, mask_zero=True)(tokens)
+    x = x + L.MultiHeadAttention(2, 4, name="first")(x, x)
+    x = L.MultiHeadAttention(2, 4, name="second")(x, L.Dense(8)(x))
+    keras.Model(tokens, L.Dense(2)(x)).save(tmp_path / "model.keras")
+    (name,) = (block.id for block in pruning.inspect(tmp_path / "model.keras").blocks if block.id.startswith("add"))
+    pruned = {**LAYER, "target": {"type": "manual"}, "layers": {name: {"remove": True}}}
+    result = pruning.prune(tmp_path / "model.keras", {"pruning": pruned, "measures": {"latency": None}})
+    assert result.verification.delivered.has_power
