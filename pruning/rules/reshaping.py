@@ -215,12 +215,10 @@ def _reshape_part(extents: Value, target: list[int | None], trace: Trace, *, at_
         return ()
     have, want = product(extents) or 1, product(tuple(target)) or 1
     if have > want:
-        spare, output = (
-            have // want,
-            reshape(extents, [*target, have // want] if at_start else [have // want, *target], trace),
-        )
-        beside = output[-1] if at_start else output[0]
-        trace.pin(beside, "unknown_size", f"a reshape spreads {spare} parts of an axis along one of unknown size")
+        spare = have // want
+        output = reshape(extents, [*target, spare] if at_start else [spare, *target], trace)
+        why = f"a reshape spreads {spare} parts of an axis along one of unknown size"
+        trace.pin(output[-1] if at_start else output[0], "unknown_size", why)
         return output[:-1] if at_start else output[1:]
     given: Value = () if have == want else (want // have,)
     return reshape((*extents, *given) if at_start else (*given, *extents), target, trace)
