@@ -244,3 +244,14 @@ def test_a_mask_that_an_attention_took_is_there_without_it(tmp_path: Path) -> No
     pruned = {**LAYER, "target": {"type": "manual"}, "layers": {name: {"remove": True}}}
     result = pruning.prune(tmp_path / "model.keras", {"pruning": pruned, "measures": {"latency": None}})
     assert result.verification.delivered.has_power
+
+
+def test_blocks_go_in_front_of_a_softmax_that_is_a_layer(tmp_path: Path) -> None:
+    # It is called with a mask of None, which what the proof puts in its place does not take.
+    x = inputs = keras.Input((8,))
+    x = x + L.Dense(8, activation="relu")(x)
+    keras.Model(inputs, L.Softmax()(L.Dense(3)(x))).save(tmp_path / "model.keras")
+    (name,) = (block.id for block in pruning.inspect(tmp_path / "model.keras").blocks if block.id.startswith("add"))
+    pruned = {**LAYER, "target": {"type": "manual"}, "layers": {name: {"remove": True}}}
+    result = pruning.prune(tmp_path / "model.keras", {"pruning": pruned, "measures": {"latency": None}})
+    assert result.verification.delivered.has_power
