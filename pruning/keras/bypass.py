@@ -89,8 +89,9 @@ def _run(
         else:
             made = keras.tree.flatten(called(layers[op.location], op, values))
         for tensor, value in zip(op.outputs, made, strict=False):
-            if tensor in stand_ins:
-                values[tensor] = values[through(tensor, stand_ins)]
-            elif value is not None:
-                values[tensor] = value
+            # Of a block inside another one that goes, not even what entered it is there, and nothing reads it.
+            source = through(tensor, stand_ins)
+            found = value if source == tensor else values.get(source)
+            if found is not None:
+                values[tensor] = found
     return values

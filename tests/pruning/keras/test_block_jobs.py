@@ -255,3 +255,16 @@ def test_blocks_go_in_front_of_a_softmax_that_is_a_layer(tmp_path: Path) -> None
     pruned = {**LAYER, "target": {"type": "manual"}, "layers": {name: {"remove": True}}}
     result = pruning.prune(tmp_path / "model.keras", {"pruning": pruned, "measures": {"latency": None}})
     assert result.verification.delivered.has_power
+
+
+def test_a_block_goes_with_one_inside_it(tmp_path: Path) -> None:
+    x = inputs = keras.Input((8,))
+    y = L.Dense(8, activation="relu")(x)
+    y = L.Add(name="inner")([y, L.Dense(8, activation="relu")(y)])
+    x = L.Add(name="outer")([x, L.Dense(8)(y)])
+    keras.Model(inputs, L.Dense(3)(x)).save(tmp_path / "model.keras")
+    both = {name: {"remove": True} for name in ("inner", "outer")}
+    pruned = {**LAYER, "target": {"type": "manual"}, "layers": both}
+    result = pruning.prune(tmp_path / "model.keras", {"pruning": pruned, "measures": {"latency": None}})
+    assert {layer.name for layer in result.layers if not layer.removed} >= {"dense_3"}
+    assert result.measures.after.parameters == 8 * 3 + 3
