@@ -259,12 +259,10 @@ def test_blocks_go_in_front_of_a_softmax_that_is_a_layer(tmp_path: Path) -> None
 
 def test_a_block_goes_with_one_inside_it(tmp_path: Path) -> None:
     x = inputs = keras.Input((8,))
-    y = L.Dense(8, activation="relu")(x)
-    y = L.Add(name="inner")([y, L.Dense(8, activation="relu")(y)])
-    x = L.Add(name="outer")([x, L.Dense(8)(y)])
-    keras.Model(inputs, L.Dense(3)(x)).save(tmp_path / "model.keras")
-    both = {name: {"remove": True} for name in ("inner", "outer")}
-    pruned = {**LAYER, "target": {"type": "manual"}, "layers": both}
+    for width, name in ((5, "narrow"), (5, "inner"), (8, "outer")):
+        x = L.Dense(width, activation="relu", name=name)(x)
+    keras.Model(inputs, L.Dense(3, name="head")(x)).save(tmp_path / "model.keras")
+    pruned = {**LAYER, "target": {"type": "ratio", "value": 0.9}}
     result = pruning.prune(tmp_path / "model.keras", {"pruning": pruned, "measures": {"latency": None}})
-    assert {layer.name for layer in result.layers if not layer.removed} >= {"dense_3"}
+    assert {layer.name for layer in result.layers if layer.removed} == {"narrow", "inner", "outer"}
     assert result.measures.after.parameters == 8 * 3 + 3
