@@ -126,7 +126,8 @@ def foreseen(case: Case, chosen: Decision, before: MeasureSet, after: MeasureSet
         found.append(
             Warning(
                 code="unknown_dimensions",
-                detail=f"free dimensions {names} count as 1 for MACs and memory, as 128 for latency",
+                detail=f"free dimensions {names} count as 1 for MACs and memory, as 128 for latency "
+                "(as less or more where the model does not take 128)",
             )
         )
     return found

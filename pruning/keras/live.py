@@ -93,6 +93,11 @@ def call(model: keras.Model, inputs: Sequence[Any], training: bool = False) -> l
     return list(found)
 
 
+def traced(model: keras.Model, inputs: Sequence[Any]) -> Any:
+    """`call` as one TensorFlow function of inputs, as a list, that have the shapes of these."""
+    return tf.function(lambda given: call(model, given), autograph=False).get_concrete_function(inputs)
+
+
 def forget(model: keras.Model) -> None:
     """Stateful layers begin anew: what they keep from call to call tells two runs on the same inputs apart."""
     for layer in private.layers(model):

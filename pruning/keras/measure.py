@@ -15,7 +15,7 @@ import tensorflow as tf
 from pruning.contract.result import LatencyFigure
 from pruning.contract.spec import Latency
 from pruning.keras import live
-from pruning.keras.probe import Probe, Vocabularies, random
+from pruning.keras.probe import Probe, Vocabularies, free_size, random
 
 UNKNOWN = 128
 _WARM_CALLS = 5
@@ -40,11 +40,13 @@ def latency(
     """Milliseconds of one call of each model on one batch: compiled by `tf.function`, warmed, no XLA.
 
     The models take turns call by call, so that what else the machine does strikes all alike. Inputs are random; free
-    dimensions are 128. For each model one figure per batch size, with all samples.
+    dimensions are 128, or what is next to it that the model takes. For each model one figure per batch size, with all
+    samples.
     """
+    free = free_size(models[0], vocabularies, UNKNOWN)
     found: list[list[LatencyFigure]] = [[] for _ in models]
     for done, size in enumerate(how.batch_sizes):
-        calls = [_compiled(model, random(model, vocabularies, size, UNKNOWN)) for model in models]
+        calls = [_compiled(model, random(model, vocabularies, size, free)) for model in models]
         for call in calls:
             for _ in range(_WARM_CALLS):
                 call()
@@ -64,7 +66,7 @@ def latency(
 
 def _compiled(model: keras.Model, probe: Probe) -> Callable[[], Any]:
     inputs = [tf.constant(array) for array in probe]
-    function = tf.function(lambda given: live.call(model, given), autograph=False).get_concrete_function(inputs)
+    function = live.traced(model, inputs)
     return lambda: function(inputs)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -154,6 +154,7 @@ class _Run:
     def out(self) -> Path:
         return Path(self.request.out)
 
+    @cached_property
     def probes(self) -> list[Probe]:
         """Inputs to compare models on: validation samples, else training or test samples, else random ones."""
         samples = next((self.splits[name] for name in ("validation", "train", "test") if name in self.splits), None)
@@ -226,7 +227,7 @@ def _evidence(run: _Run) -> Evidence:
 
 def _verify(run: _Run, edited: Case, chosen: Decision, cut: Archive) -> Verification:
     """The proof of a cut; `edited`: what was cut, the original or with its arrays as repairs left them."""
-    probes = run.probes()
+    probes = run.probes
     if chosen.plan.structure == "weight":
         verify.unchanged(edited.archive.arrays, cut.arrays, chosen.masks)
         return Verification(passed=True, zeros_held=verify.zeros_held(cut.arrays, chosen.masks))
@@ -315,7 +316,7 @@ def _export(
     run: _Run, chosen: Decision, trained: Archive, model: keras.Model, proof: Verification
 ) -> tuple[Verification, keras.Model]:
     """Write every file that was asked for and the `.keras` file that the figures are about; load and compare each."""
-    probes = run.probes()
+    probes = run.probes
     files = [export.write(name, trained, run.out) for name in dict.fromkeys(["keras", *run.spec.exports])]
     checks = [verify.reloaded(model, loaded, probes) for _, loaded in files]
     path, delivered = files[0]
@@ -384,7 +385,7 @@ def _nearest(run: _Run, chosen: Decision) -> str:
     cut = run.kind.cut(run.case, chosen).archive
     _verify(run, run.case, chosen, cut)
     path, loaded = export.write("keras", cut, run.out, "nearest")
-    verify.reloaded(live.build(cut.config, cut.arrays), loaded, run.probes())
+    verify.reloaded(live.build(cut.config, cut.arrays), loaded, run.probes)
     run.emit(Produced(kind="model", format="keras", filename=path.name, path=path.name))
     return path.name
 

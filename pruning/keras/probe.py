@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from pruning.keras import data, hub, live, private
@@ -16,7 +17,10 @@ Array: TypeAlias = NDArray[Any]
 Probe: TypeAlias = list[Array]
 Vocabularies: TypeAlias = Sequence[int | None]
 _FREE = 64
-_MOST, _LEAST, _ELEMENTS = 8, 2, 2**19
+# Multiples of nearly all small numbers, few steps for short tables of positions, many for convolutions without padding
+# (188: the least of U-Nets).
+_SIZES = (8, 16, 32, 48, 50, 56, 60, 63, 96, 120, 126, 128, 188, 256, 384, 512)
+_MOST, _LEAST, _ELEMENTS, _LARGEST = 8, 2, 2**19, 2**20
 
 
 def probes(
@@ -34,9 +38,42 @@ def probes(
         whole = first if own is None else [array[np.arange(own) % len(array)] for array in first]
         return [[data.cast(array, dtype) for array, dtype in zip(whole, dtypes, strict=True)]]
     ranges = (1.0,) if all(vocabularies) else (1.0, 255.0)
-    elements = sum(prod(_FREE if size is None else size for size in tensor.shape[1:]) for tensor in model.inputs)
-    few = own or min(count, _MOST, max(_LEAST, _ELEMENTS // max(1, elements)))
-    return [random(model, vocabularies, few, _FREE, high, seed) for high in ranges]
+    free = free_size(model, vocabularies, _FREE)
+    few = own or min(count, _MOST, max(_LEAST, _ELEMENTS // max(1, _elements(model, free))))
+    return [random(model, vocabularies, few, free, high, seed) for high in ranges]
+
+
+def free_size(model: keras.Model, vocabularies: Vocabularies, wanted: int) -> int:
+    """A size for free dimensions that the model takes: `wanted`, else one below it, else one above.
+
+    A reshape that puts three steps side by side takes multiples of three alone, and convolutions without padding ask
+    for 75 pixels. `wanted` also where none will do: then the call that needs one says why.
+    """
+    if all(None not in tensor.shape[1:] for tensor in model.inputs):
+        return wanted
+    small = (size for size in _SIZES if size < wanted or _elements(model, size) <= _LARGEST)
+    nearest = sorted((wanted, *small), key=lambda size: (size > wanted, abs(size - wanted)))
+    return next((size for size in nearest if _takes(model, vocabularies, size)), wanted)
+
+
+def _elements(model: keras.Model, free: int) -> int:
+    """Numbers in one sample."""
+    return sum(prod(free if size is None else size for size in tensor.shape[1:]) for tensor in model.inputs)
+
+
+def _takes(model: keras.Model, vocabularies: Vocabularies, free: int) -> bool:
+    batch = next((tensor.shape[0] for tensor in model.inputs if tensor.shape[0] is not None), 1)
+    inputs = [tf.constant(array) for array in random(model, vocabularies, batch, free)]
+    try:
+        traced = live.traced(model, inputs)
+        # TensorFlow's pooling of nothing ends the process.
+        results = (tensor.shape for operation in traced.graph.get_operations() for tensor in operation.outputs)
+        if any(shape.rank is not None and shape.rank > 2 and 0 in shape for shape in results):
+            return False
+        traced(inputs)
+    except Exception:
+        return False
+    return True
 
 
 def batch_of(model: keras.Model) -> int | None:
@@ -47,9 +84,9 @@ def batch_of(model: keras.Model) -> int | None:
     own = next((int(tensor.shape[0]) for tensor in model.inputs if tensor.shape[0] is not None), None)
     if own is None:
         return None
-    other = 1 if own > 1 else 2
+    other, anything = 1 if own > 1 else 2, [None] * len(model.inputs)
     try:
-        found = live.call(model, random(model, [None] * len(model.inputs), other, _FREE))
+        found = live.call(model, random(model, anything, other, free_size(model, anything, _FREE)))
     except Exception:
         return own
     return None if {len(output) for output in found} == {other} else own

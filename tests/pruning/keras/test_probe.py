@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
+import pruning
 from pruning.keras import probe
 from tests.pruning.keras import small
 
@@ -48,3 +51,61 @@ def test_random_inputs_fit_the_model() -> None:
     model = keras.Model(tokens, keras.layers.Embedding(5, 3)(tokens))
     (found,) = probe.random(model, [5], 2, 128)
     assert (found.shape, found.dtype, found.max() < 5) == ((2, 128), np.int32, True)
+
+
+def _stacked(steps: int) -> keras.Model:
+    """Puts so many steps of three numbers side by side."""
+    inputs = keras.Input((None, 3))
+    x = keras.layers.Dense(6, activation="relu")(keras.layers.Reshape((-1, 3 * steps))(inputs))
+    return keras.Model(inputs, keras.layers.Dense(2)(x))
+
+
+def _cropped(size: int) -> keras.Model:
+    """Takes images of more than `size` pixels a side."""
+    inputs = keras.Input((None, None, 2))
+    x = keras.layers.Conv2D(4, 3, activation="relu")(keras.layers.Cropping2D(((size - 2, 0), (0, size - 2)))(inputs))
+    return keras.Model(inputs, keras.layers.Dense(2)(x))
+
+
+def _halved(times: int) -> keras.Model:
+    """Takes images of 2**`times` pixels a side and more; TensorFlow's pooling of nothing ends the process."""
+    x = inputs = keras.Input((None, None, 2))
+    for _ in range(times):
+        x = keras.layers.MaxPooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(2)(x))
+
+
+def _positions(longest: int) -> keras.Model:
+    """Adds one of so many positions to each step."""
+    inputs = keras.Input((None, 3))
+    places = keras.ops.cumsum(keras.ops.ones_like(inputs[:, :, 0], "int32"), axis=1) - 1
+    return keras.Model(inputs, keras.layers.Dense(2)(inputs + keras.layers.Embedding(longest, 3)(places)))
+
+
+@pytest.mark.parametrize(
+    ("build", "by", "wanted", "found"),
+    [
+        (_stacked, 2, 64, 64),
+        (_stacked, 3, 64, 63),
+        (_stacked, 3, 128, 126),
+        (_stacked, 25, 64, 50),
+        (_cropped, 75, 64, 96),
+        (_cropped, 75, 128, 128),
+        (_cropped, 10**4, 64, 64),
+        (_halved, 8, 64, 256),
+        (_positions, 40, 128, 32),
+    ],
+)
+def test_free_dimensions_get_a_size_that_the_model_takes(
+    build: Callable[[int], keras.Model], by: int, wanted: int, found: int
+) -> None:
+    assert probe.free_size(build(by), [None], wanted) == found
+
+
+def test_models_that_take_multiples_of_three_steps_alone_are_pruned(tmp_path: Path) -> None:
+    _stacked(3).save(tmp_path / "model.keras")
+    result = pruning.prune(tmp_path / "model.keras", {"pruning": {"target": {"type": "ratio", "value": 0.5}}})
+    assert [layer.width_after for layer in result.layers if layer.class_name == "Dense"] == [3, 2]
+    assert result.verification.delivered is not None
+    assert result.verification.delivered.has_power
+    assert result.measures.after.latency_ms
