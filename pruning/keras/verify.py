@@ -25,7 +25,7 @@ from pruning.case import Case
 from pruning.contract.errors import SecateurError, VerificationFailed
 from pruning.contract.result import Check
 from pruning.keras import bypass, heads, live, masked
-from pruning.keras.probe import Probe, batch_of
+from pruning.keras.probe import Probe, batch_of, free_size
 from pruning.units import Units
 
 Array: TypeAlias = NDArray[Any]
@@ -93,41 +93,40 @@ def _check_one_sample(
 def delivered(case: Case, cut: Archive, removed: Array, probes: Sequence[Probe], blocks: Sequence[Block] = ()) -> Check:
     """Masked original against sliced model with the real weights, on outputs before their last softmax or sigmoid.
 
-    Where the original is chaotic on the probes (a state that grows for 64 steps, layers that feed themselves), rounding
-    alone makes such outputs differ: then they are compared on the first steps, in double precision. `cut`: what was
-    sliced, before any training. Raises `VerificationFailed`.
+    Where rounding alone moves the original's outputs on the probes (a state that grows for 64 steps, a normalisation of
+    what differs little), they are compared in double precision, on the first steps. `cut`: what was sliced, before any
+    training. Raises `VerificationFailed`.
     """
     configs = heads.linear(case.archive.config, case.graph), _linear(case, cut)
     try:
         return _values(case, cut, configs, removed, probes, blocks)
     except VerificationFailed:
-        original = live.build(configs[0], case.archive.arrays)
-        if live.holds_single(case.archive.config) or not _is_chaotic(original, probes):
+        if live.holds_single(case.archive.config) or not _rounds(configs[0], case, probes):
             raise
     double = live.computing_in(configs[0], "float64"), live.computing_in(configs[1], "float64")
-    short = [[_double(_first(array, tensor)) for array, tensor in zip(p, original.inputs, strict=True)] for p in probes]
-    return _values(case, cut, double, removed, short, blocks)
+    return _values(case, cut, double, removed, _short(case, probes), blocks)
 
 
-def _is_chaotic(model: keras.Model, probes: Sequence[Probe]) -> bool:
-    """Whether inputs that differ by a millionth, a few roundings, give outputs that differ by what is tolerated."""
-
-    def near(array: Array) -> Array:
-        # Some more, some less: rectified layers without biases take one factor for all through to the outputs.
-        signs = np.random.default_rng(0).choice([-1, 1], array.shape)
-        return (array * (1 + 1e-6 * signs)).astype(array.dtype)
-
-    def moved(probe: Probe) -> list[Array]:
-        return [near(array) if np.issubdtype(array.dtype, np.floating) else array for array in probe]
-
-    pairs = ((outputs(model, probe), moved(probe)) for probe in probes)
-    return any(_finite(found) and relative(found, outputs(model, other)) > VALUES for found, other in pairs)
+def _rounds(config: dict[str, Any], case: Case, probes: Sequence[Probe]) -> bool:
+    """Whether double precision moves the original's outputs by half of what is tolerated, or by more."""
+    single, double = (live.build(made, case.archive.arrays) for made in (config, live.computing_in(config, "float64")))
+    exact = (outputs(double, [_double(array) for array in probe]) for probe in probes)
+    return any(
+        _finite(expected) and relative(expected, outputs(single, probe)) > VALUES / 2
+        for expected, probe in zip(exact, probes, strict=True)
+    )
 
 
-def _first(array: Array, tensor: Any) -> Array:
-    """The first steps along all axes of an input that are free."""
-    free = (slice(_STEPS if size is None and axis else None) for axis, size in enumerate(tensor.shape))
-    return array[tuple(free)]
+def _short(case: Case, probes: Sequence[Probe]) -> list[Probe]:
+    """The probes in double precision, of their free axes the first places, as few as the model takes."""
+    model = live.build(case.archive.config, case.archive.arrays)
+    first = slice(free_size(model, case.vocabularies, _STEPS))
+
+    def short(array: Array, tensor: Any) -> Array:
+        free = (first if size is None and axis else slice(None) for axis, size in enumerate(tensor.shape))
+        return _double(array[tuple(free)])
+
+    return [[short(array, tensor) for array, tensor in zip(probe, model.inputs, strict=True)] for probe in probes]
 
 
 def _values(
