@@ -44,7 +44,7 @@ def probes(
 
 
 def free_size(model: keras.Model, vocabularies: Vocabularies, wanted: int) -> int:
-    """A size for free dimensions that the model takes: `wanted`, else one below it, else one above.
+    """A size for free dimensions that the model takes: `wanted`, or the nearest of some others.
 
     A reshape that puts three steps side by side takes multiples of three alone, and convolutions without padding ask
     for 75 pixels. `wanted` also where none will do: then the call that needs one says why.
@@ -52,7 +52,7 @@ def free_size(model: keras.Model, vocabularies: Vocabularies, wanted: int) -> in
     if all(None not in tensor.shape[1:] for tensor in model.inputs):
         return wanted
     small = (size for size in _SIZES if size < wanted or _elements(model, size) <= _LARGEST)
-    nearest = sorted((wanted, *small), key=lambda size: (size > wanted, abs(size - wanted)))
+    nearest = sorted((wanted, *small), key=lambda size: abs(size - wanted))
     return next((size for size in nearest if _takes(model, vocabularies, size)), wanted)
 
 
