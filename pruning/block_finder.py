@@ -15,11 +15,10 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
+from pruning import lengths
 from pruning import steps as leveled
-from pruning import units as unit_finder
 from pruning.blocks import Block, Blocks
 from pruning.graph import Graph, Op
-from pruning.rules.extents import shape_of
 from pruning.rules.passing import kinds
 from pruning.rules.trace import Barrier
 from pruning.steps import Level, Location, Step
@@ -29,8 +28,6 @@ _MERGES = {"layers": ("Add", "Average", "Multiply", "Subtract"), "ops": ("Add", 
 # What stands between the layer that makes an output and the output: that layer is the model's head.
 _PASSING = {"Activation", "Softmax", "ReLU", "Flatten", "Reshape", "Permute", "Identity", "Dropout", "Concatenate"}
 _PASSING |= {"TimeDistributed.leave"}
-# Two lengths for free axes: what has one shape at both keeps it at any.
-_LENGTHS = (96, 131)
 
 
 def find(graph: Graph, units: Units, arrays: Mapping[str, npt.NDArray[Any]]) -> Blocks:
@@ -87,7 +84,7 @@ class _Finder:
         self, graph: Graph, units: Units, arrays: Mapping[str, npt.NDArray[Any]], levels: Sequence[Level]
     ) -> None:
         self.graph = graph
-        self.shapes = _shapes(graph, units, arrays)
+        self.shapes = lengths.shapes(graph, units, arrays)
         self.kinds = kinds(graph.ops)
         self.inner = {level.model.location for level in levels}
         self.barriers = _called_often(graph)
@@ -348,21 +345,6 @@ def _called_often(graph: Graph) -> list[Barrier]:
             if count[model.location] > 1 or not leveled.plain(model.location)
         )
     )
-
-
-def _shapes(graph: Graph, units: Units, arrays: Mapping[str, npt.NDArray[Any]]) -> list[list[tuple[int | None, ...]]]:
-    """The shape of every tensor; where the model has free axes, at two lengths of them."""
-    if not graph.unknown_dimensions:
-        return [[shape_of(value) for value in units.tensors]]
-    found = []
-    for length in _LENGTHS:
-        shapes = list(graph.shapes)
-        for tensor in graph.inputs:
-            known = shapes[tensor] or ()
-            shapes[tensor] = (*known[:1], *(length if size is None else size for size in known[1:]))
-        _, values = unit_finder.traced(replace(graph, shapes=tuple(shapes)), arrays)
-        found.append([shape_of(value) for value in values])
-    return found
 
 
 def _dead(level: Level, at: int, enters: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -126,6 +127,41 @@ def test_one_tensor_leaves_and_both_have_one_shape(name: str) -> None:
             [len(e) if hasattr(e, "__len__") else e for e in units.tensors[t]] for t in (block.enters, block.leaves)
         ]
         assert sizes[0] == sizes[1]
+
+
+def _doubled(length: int | None) -> keras.Model:
+    """A U-Net that halves its input three times: it takes multiples of eight."""
+    x, skips = L.Conv1D(8, 3, padding="same")(inputs := keras.Input((length, 3))), []
+    for _ in range(3):
+        skips.append(x)
+        x = L.MaxPooling1D()(L.Conv1D(8, 3, padding="same", activation="relu")(x))
+    for _ in range(3):
+        x = L.Concatenate()([L.UpSampling1D()(x), skips.pop()])
+        x = x + L.Conv1D(16, 3, padding="same")(x)
+        x = L.Conv1D(8, 3, padding="same")(x)
+    return keras.Model(inputs, L.Dense(2)(x))
+
+
+def _stacked(length: int | None) -> keras.Model:
+    """Three steps side by side."""
+    x = L.Dense(10)(L.Reshape((-1, 12))(inputs := keras.Input((length, 4))))
+    return keras.Model(inputs, L.Dense(2)(x + L.Dense(10)(L.Dense(6, activation="relu")(x))))
+
+
+def _strided(length: int | None) -> keras.Model:
+    """Keeps a multiple of three steps, not one of other numbers: what is inside is no block of even lengths alone."""
+    x = L.Dense(8)(L.Reshape((-1, 12))(inputs := keras.Input((length, 4))))
+    x = L.UpSampling1D()(L.Conv1D(8, 3, strides=2, padding="same", activation="relu")(x))
+    return keras.Model(inputs, L.Dense(2)(x))
+
+
+@pytest.mark.parametrize(("build", "length"), [(_doubled, 64), (_stacked, 63), (_strided, 63)])
+def test_free_axes_lose_the_blocks_that_they_lose_at_a_length_that_the_model_takes(
+    build: Callable[[int | None], keras.Model], length: int
+) -> None:
+    free, known = ([block.ops for block in study(equivalence.archived(build(n))).blocks.found] for n in (None, length))
+    assert free == known
+    assert bool(free) == (build is not _strided)
 
 
 def test_words_are_no_features_though_there_may_be_as_many() -> None:

@@ -234,6 +234,15 @@ def test_inspection_lists_blocks_and_the_floor(tmp_path: Path) -> None:
     assert found.layer_floor["parameters"] == found.parameters - lost[1]
 
 
+def test_blocks_go_behind_steps_side_by_side(tmp_path: Path) -> None:
+    x = L.Dense(10)(L.Reshape((-1, 12))(inputs := keras.Input((None, 4))))
+    outputs = L.Dense(2)(x + L.Dense(10, name="up")(L.Dense(6, activation="relu", name="down")(x)))
+    keras.Model(inputs, outputs).save(tmp_path / "model.keras")
+    pruned = {**LAYER, "target": {"type": "ratio", "value": 0.9}}
+    result = pruning.prune(tmp_path / "model.keras", {"pruning": pruned, "measures": {"latency": None}})
+    assert {layer.name for layer in result.layers if layer.removed} >= {"down", "up"}
+
+
 def test_a_mask_that_an_attention_took_is_there_without_it(tmp_path: Path) -> None:
     tokens = keras.Input((6,), dtype="int32")
     x = L.Embedding(4, 8, mask_zero=True)(tokens)
