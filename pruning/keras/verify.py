@@ -31,6 +31,7 @@ from pruning.units import Units
 Array: TypeAlias = NDArray[Any]
 Outputs: TypeAlias = Callable[[Probe], list[Array]]
 STRUCTURE, SINGLE, VALUES, HALF, RELOADED = 1e-9, 1e-6, 1e-4, 1e-2, 1e-5
+_STRENGTHS = (1.0, 0.25, 0.05)
 _POWER = 100
 _FEW = 2
 _STEPS = 8
@@ -45,20 +46,28 @@ def structure(
 
     The surgery itself runs again, on the redrawn arrays: a wrong index in it cannot hide behind small, equal or dead
     weights. Probes are tried until one has power; one on which redrawn weights overflow proves nothing and is passed
-    over. Raises `VerificationFailed`. `blocks`: what went as a whole instead of units.
+    over, and if all are (exponentials in a row), smaller weights are drawn. Raises `VerificationFailed`. `blocks`: what
+    went as a whole instead of units.
     """
-    archive = case.archive
-    drawn = replace_arrays(archive, redraw(archive.arrays, case.units, seed))
-    reference = replace(case, archive=drawn)
+    for strength in _STRENGTHS:
+        drawn = replace_arrays(case.archive, redraw(case.archive.arrays, case.units, seed, strength))
+        if (found := _structure(replace(case, archive=drawn), removed, probes, blocks)) is not None:
+            return found
+    raise VerificationFailed("structure: the outputs are not finite on any probe inputs, so nothing can be proven")
+
+
+def _structure(case: Case, removed: Array, probes: Sequence[Probe], blocks: Sequence[Block]) -> Check | None:
+    """The same for a case with redrawn weights; None where the outputs are finite on no probe."""
+    drawn = case.archive
     if blocks:
         cut = rewiring.apply(drawn, case.blocks, blocks)
     else:
         cut = surgery.apply(drawn, case.graph, case.units, removed)
-    tolerance = SINGLE if live.holds_single(archive.config) else STRUCTURE
-    config = live.computing_in(heads.linear(archive.config, case.graph), "float64")
+    tolerance = SINGLE if live.holds_single(drawn.config) else STRUCTURE
+    config = live.computing_in(heads.linear(drawn.config, case.graph), "float64")
     whole = live.build(config, drawn.arrays)
     sliced = live.build(live.computing_in(_linear(case, cut), "float64"), cut.arrays)
-    original, expecting = _references(reference, removed, blocks, whole, config, tolerance)
+    original, expecting = _references(case, removed, blocks, whole, config, tolerance)
     few = batch_of(whole) or _FEW
     last = None
     for probe in probes:
@@ -70,8 +79,6 @@ def structure(
         _check_one_sample([array[:1] for array in inputs], whole, expecting, sliced, tolerance)
         if last.has_power:
             break
-    if last is None:
-        raise VerificationFailed("structure: the outputs are not finite on any probe inputs, so nothing can be proven")
     return last
 
 
@@ -235,12 +242,12 @@ def unchanged(original: Mapping[str, Array], arrays: Mapping[str, Array], masks:
             raise VerificationFailed(f"array {path!r} has {int((~same).sum())} changed weights that no mask covers")
 
 
-def redraw(arrays: Mapping[str, Array], units: Units, seed: int) -> dict[str, Array]:
+def redraw(arrays: Mapping[str, Array], units: Units, seed: int, strength: float = 1.0) -> dict[str, Array]:
     """Fresh float64 values for every weight, drawn by the array's path.
 
-    Kernels are normal with variance 2 / fan-in; vectors uniform in 0.5 ... 1.5, so that variances are positive and most
-    rectifiers are alive. Recurrent kernels are smaller: a rectified state grows with every step else, and rounding
-    with it until it looks like a mistake. Arrays that are no floating weights stay.
+    Kernels are normal with variance 2 / fan-in, times `strength`; vectors uniform in 0.5 ... 1.5, so that variances are
+    positive and most rectifiers are alive. Recurrent kernels are smaller: a rectified state grows with every step else,
+    and rounding with it until it looks like a mistake. Arrays that are no floating weights stay.
     """
     drawn, recurrent = dict(arrays), _recurrent(units)
     for path, shape in units.sizes.items():
@@ -250,7 +257,7 @@ def redraw(arrays: Mapping[str, Array], units: Units, seed: int) -> dict[str, Ar
         if len(shape) < 2:
             drawn[path] = rng.uniform(0.5, 1.5, shape)
         else:
-            drawn[path] = rng.standard_normal(shape) * np.sqrt(2.0 / max(1, int(np.prod(shape[:-1]))))
+            drawn[path] = strength * rng.standard_normal(shape) * np.sqrt(2.0 / max(1, int(np.prod(shape[:-1]))))
         if path in recurrent:
             drawn[path] *= _FADING
     return drawn

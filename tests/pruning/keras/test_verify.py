@@ -285,6 +285,27 @@ def test_recurrent_kernels_are_redrawn_small_and_hide_nothing(tmp_path: Path, mo
         verify.structure(case, gone, [[sequences]])
 
 
+def test_weights_are_redrawn_smaller_where_exponentials_in_a_row_overflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The couplings of a normalising flow.
+    left, right = keras.ops.split(inputs := keras.Input((8,)), 2, axis=-1)
+    for _ in range(4):
+        hidden = keras.layers.Dense(12, "relu")(left)
+        scale, shift = keras.layers.Dense(4)(hidden), keras.layers.Dense(4)(hidden)
+        left, right = right * keras.ops.exp(scale) + shift, left
+    case = small.case(keras.Model(inputs, [left, right]), tmp_path)
+    gone = np.concatenate([group.units[::3] for group in case.units.groups if group.barrier is None])
+    assert len(gone)
+    probes = probe.probes(live.build(case.archive.config, case.archive.arrays), case.vocabularies, None)
+    found = verify.structure(case, gone, probes)
+    assert found.relative_difference <= 1e-12
+    assert found.has_power
+    monkeypatch.setattr(verify, "_STRENGTHS", (1.0,))
+    with pytest.raises(VerificationFailed, match="not finite on any probe"):
+        verify.structure(case, gone, probes)
+
+
 def test_what_the_sums_before_it_round_away_is_compared_in_double_precision(
     tmp_path: Path,
 ) -> None:
