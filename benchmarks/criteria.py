@@ -104,7 +104,7 @@ def _bench(folder: Path) -> Prune:
     objective = Objective((loss,), (1.0,), (Metric("accuracy", "sparse_categorical_accuracy", 0),), "request")
     statistics = BatchNormStage.model_validate(STATISTICS)
     training = FineTuneStage.model_validate(TRAINING)
-    estimate = batch_norm.estimator(original)
+    estimate = batch_norm.estimator(original, splits["train"])
     score = evaluator(original, objective, splits["test"])
     ones = {path: np.ones_like(array) for path, array in case.archive.arrays.items()}
     seen: dict[tuple[str, int], Evidence] = {}

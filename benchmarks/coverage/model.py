@@ -91,7 +91,8 @@ def draw(model: keras.Model) -> None:
 
 def inputs(model: keras.Model, count: int) -> probe.Probe:
     """Random images in 0 ... 255."""
-    return probe.random(model, [None] * len(model.inputs), count, FREE, 255.0)
+    anything = [None] * len(model.inputs)
+    return probe.random(model, anything, count, probe.shapes(model, anything, FREE), 255.0)
 
 
 def prune(row: Row, model: keras.Model, folder: Path) -> Row:

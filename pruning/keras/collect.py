@@ -101,7 +101,7 @@ def _finite(what: str, *arrays: Array) -> None:
 
 def _inputs(model: keras.Model, units: Units, batches: _Batches, needed: frozenset[Need]) -> dict[str, Inputs]:
     with computing(batches.train):
-        kernels, step = _statistics(model, units, needed)
+        kernels, step = _statistics(model, units, needed, batches.train)
     sums: dict[str, _Sum] = {}
     for inputs, _ in batches:
         with computing(batches.train):
@@ -118,7 +118,7 @@ Kernel: TypeAlias = tuple[str, tuple[int, ...], tuple[int, ...]]
 
 
 def _statistics(
-    model: keras.Model, units: Units, needed: frozenset[Need]
+    model: keras.Model, units: Units, needed: frozenset[Need], like: Samples
 ) -> tuple[list[Kernel], Callable[[list[Tensor]], list[dict[str, Tensor]]]]:
     """(path, axes, sizes) of each kernel that is read, call by call, and a function of inputs to their statistics."""
     paths = {id(variable): path for path, variable in _weights(model, units).items()}
@@ -132,9 +132,8 @@ def _statistics(
         kernels.extend((paths[id(reading.kernel)], reading.axes, reading.sizes) for reading, _ in known)
         return [_of(reading, mask, needed) for reading, mask in known]
 
-    signature = [tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs]
     function = tf.function(forward, autograph=False, jit_compile=live.needs_xla(model) or None)
-    return kernels, function.get_concrete_function(signature)
+    return kernels, function.get_concrete_function(live.taken(model, like.inputs))
 
 
 def _of(reading: Reading, mask: Tensor, needed: frozenset[Need]) -> dict[str, Tensor]:

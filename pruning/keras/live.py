@@ -123,7 +123,7 @@ def _compiled(model: keras.Model, training: bool) -> Any:
     return vars(model)[name]
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """What Keras or TensorFlow say, on one line and not at length. Keras sets the first words of some in bold."""
     return " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:300]
 
@@ -142,6 +142,12 @@ def computes_in(model: keras.Model, dtypes: set[str]) -> bool:
 def signature(*arguments: Sequence[NDArray[Any]]) -> list[list[tf.TensorSpec]]:
     """What `tf.function` traces once for batches of any size that are otherwise like these."""
     return [[tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays] for arrays in arguments]
+
+
+def taken(model: keras.Model, inputs: Sequence[NDArray[Any]]) -> list[tf.TensorSpec]:
+    """The same for inputs in the dtypes that the model takes. Keras resizes only images whose sizes it knows."""
+    pairs = zip(inputs, model.inputs, strict=True)
+    return [tf.TensorSpec((None, *array.shape[1:]), tensor.dtype) for array, tensor in pairs]
 
 
 def computing_in(config: Any, dtype: str) -> Any:

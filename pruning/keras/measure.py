@@ -15,7 +15,7 @@ import tensorflow as tf
 from pruning.contract.result import LatencyFigure
 from pruning.contract.spec import Latency
 from pruning.keras import live
-from pruning.keras.probe import Probe, Vocabularies, free_size, random
+from pruning.keras.probe import Probe, Vocabularies, random, shapes
 
 UNKNOWN = 128
 _WARM_CALLS = 5
@@ -36,17 +36,18 @@ def latency(
     how: Latency,
     vocabularies: Vocabularies,
     report: Callable[[int, int], None] = lambda _done, _total: None,
+    like: Probe | None = None,
 ) -> list[list[LatencyFigure]]:
     """Milliseconds of one call of each model on one batch: compiled by `tf.function`, warmed, no XLA.
 
     The models take turns call by call, so that what else the machine does strikes all alike. Inputs are random; free
-    dimensions are 128, or what is next to it that the model takes. For each model one figure per batch size, with all
-    samples.
+    dimensions are 128, or what is next to it that the model takes, else those of `like`, inputs that it takes. For each
+    model one figure per batch size, with all samples.
     """
-    free = free_size(models[0], vocabularies, UNKNOWN)
+    given = shapes(models[0], vocabularies, UNKNOWN, like)
     found: list[list[LatencyFigure]] = [[] for _ in models]
     for done, size in enumerate(how.batch_sizes):
-        calls = [_compiled(model, random(model, vocabularies, size, free)) for model in models]
+        calls = [_compiled(model, random(model, vocabularies, size, given)) for model in models]
         for call in calls:
             for _ in range(_WARM_CALLS):
                 call()

@@ -231,7 +231,7 @@ def _verify(run: _Run, edited: Case, chosen: Decision, cut: Archive) -> Verifica
     if chosen.plan.structure == "weight":
         verify.unchanged(edited.archive.arrays, cut.arrays, chosen.masks)
         return Verification(passed=True, zeros_held=verify.zeros_held(cut.arrays, chosen.masks))
-    tried = [*probes, *probe.probes(run.original, edited.vocabularies, None, run.spec.seed)][:2]
+    tried = [*probes, *probe.probes(run.original, edited.vocabularies, None, run.spec.seed, like=probes[0])][:2]
     structure = verify.structure(edited, chosen.removed, tried, run.spec.seed, chosen.blocks)
     values = verify.delivered(edited, cut, chosen.removed, probes, chosen.blocks)
     return Verification(passed=True, structure=structure, delivered=values)
@@ -332,12 +332,9 @@ def _measure(run: _Run, trained: Case, delivered: keras.Model) -> MeasureReport:
     after = planning.figures(trained, result.stat().st_size)
     latencies: list[list[LatencyFigure]] | list[None] = [None, None]
     if (how := run.spec.measures.latency) is not None:
-        tell = _reporter(run.emit, "measure", "latency")
+        models, tell = [run.original, delivered], _reporter(run.emit, "measure", "latency")
         latencies = measure.latency(
-            [run.original, delivered],
-            how,
-            run.case.vocabularies,
-            lambda done, total: tell(done, total, "batch sizes", {}),
+            models, how, run.case.vocabularies, lambda done, of: tell(done, of, "batch sizes", {}), run.probes[0]
         )
     before, after = (
         figures.model_copy(update={"gzip_bytes": measure.gzip_bytes(path), "latency_ms": latency})

@@ -97,6 +97,12 @@ def functional(model: keras.Model) -> keras.Model:
     return getattr(model, "_functional", None) or model
 
 
+def sizes(model: keras.Model) -> set[int]:
+    """All sizes that tensors of the model's graph have in any axis but the batch's, as far as they are known."""
+    nodes = [node for depth in functional(model)._nodes_by_depth.values() for node in depth]
+    return {size for node in nodes for tensor in node.output_tensors for size in tensor.shape[1:] if size is not None}
+
+
 def run(model: keras.Model, inputs: Any, call: Callable[..., Any]) -> Any:
     """The outputs of a model's graph on other inputs, each layer called by `call(layer, *args, **kwargs)`."""
     graph = functional(model)

@@ -25,7 +25,7 @@ from pruning.case import Case
 from pruning.contract.errors import SecateurError, VerificationFailed
 from pruning.contract.result import Check
 from pruning.keras import bypass, heads, live, masked
-from pruning.keras.probe import Probe, batch_of, free_size
+from pruning.keras.probe import Probe, batch_of, shapes
 from pruning.units import Units
 
 Array: TypeAlias = NDArray[Any]
@@ -127,13 +127,11 @@ def _rounds(config: dict[str, Any], case: Case, probes: Sequence[Probe]) -> bool
 def _short(case: Case, probes: Sequence[Probe]) -> list[Probe]:
     """The probes in double precision, of their free axes the first places, as few as the model takes."""
     model = live.build(case.archive.config, case.archive.arrays)
-    first = slice(free_size(model, case.vocabularies, _STEPS))
-
-    def short(array: Array, tensor: Any) -> Array:
-        free = (first if size is None and axis else slice(None) for axis, size in enumerate(tensor.shape))
-        return _double(array[tuple(free)])
-
-    return [[short(array, tensor) for array, tensor in zip(probe, model.inputs, strict=True)] for probe in probes]
+    given = shapes(model, case.vocabularies, _STEPS)
+    return [
+        [_double(array[(slice(None), *map(slice, shape))]) for array, shape in zip(probe, given, strict=True)]
+        for probe in probes
+    ]
 
 
 def _values(

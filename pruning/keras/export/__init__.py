@@ -11,8 +11,9 @@ from pathlib import Path
 import keras
 
 from pruning.archive import Archive
-from pruning.contract.errors import ExportFailed, SecateurError
+from pruning.contract.errors import ExportFailed, SecateurError, UnreadableFile
 from pruning.contract.spec import ExportName
+from pruning.keras import live
 from pruning.keras.export import hdf5, keras_file
 from pruning.keras.load import load_delivered
 
@@ -20,6 +21,8 @@ EXPORTS: Mapping[ExportName, Callable[[Archive, Path], None]] = {
     "keras": keras_file.write,
     "h5": hdf5.write,
 }
+# It names classes without their modules: Keras takes the addition of `keras.ops` for the layer `Add`.
+_LACKS: Mapping[ExportName, str] = {"h5": ", which does not hold operations of keras.ops (keras does)"}
 
 
 def write(name: ExportName, archive: Archive, folder: Path, stem: str = "pruned") -> tuple[Path, keras.Model]:
@@ -28,6 +31,9 @@ def write(name: ExportName, archive: Archive, folder: Path, stem: str = "pruned"
     try:
         EXPORTS[name](archive, path)
         return path, load_delivered(path)
+    except UnreadableFile as error:
+        said = live.said(error.__cause__ or error)
+        raise ExportFailed(f"the pruned model cannot be loaded from {name}{_LACKS.get(name, '')}: {said}") from error
     except SecateurError:
         raise
     except Exception as error:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pruning.contract.spec import BatchNormStage
 from pruning.keras import live
+from pruning.keras.data import Samples
 from pruning.keras.recover.context import Context, History
 
 Layer: TypeAlias = Any
@@ -28,13 +29,13 @@ def run(stage: BatchNormStage, context: Context) -> History:
 
     A layer called several times takes the mean over its calls.
     """
-    estimator(context.model)(stage, context)
+    estimator(context.model, context.train)(stage, context)
     return []
 
 
-def estimator(model: keras.Model) -> Callable[[BatchNormStage, Context], None]:
-    """`run` on this model, compiled once for many states of it."""
-    layers, moments = _traced(model)
+def estimator(model: keras.Model, like: Samples) -> Callable[[BatchNormStage, Context], None]:
+    """`run` on this model, compiled once for many states of it and samples like these."""
+    layers, moments = _traced(model, like)
 
     def estimate(stage: BatchNormStage, context: Context) -> None:
         if layers:
@@ -73,7 +74,7 @@ def _write(layers: list[Layer], totals: list[tuple[Floats, Floats]]) -> None:
         layer.moving_variance.assign(np.maximum(square - mean**2, 0.0))
 
 
-def _traced(model: keras.Model) -> tuple[list[Layer], Callable[[list[Any]], Any]]:
+def _traced(model: keras.Model, like: Samples) -> tuple[list[Layer], Callable[[list[Any]], Any]]:
     """The layer of each BatchNormalization call, in call order, and a function of inputs that returns their moments."""
     layers: list[Layer] = []
     moments: list[tuple[Any, Any]] = []
@@ -94,11 +95,11 @@ def _traced(model: keras.Model) -> tuple[list[Layer], Callable[[list[Any]], Any]
         live.direct(model, inputs)
         return list(moments)
 
-    signature = [tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs]
+    given = live.taken(model, like.inputs)
     keras.layers.BatchNormalization.call = call
     try:
         compiled = live.needs_xla(model) or None
-        traced = tf.function(forward, autograph=False, jit_compile=compiled).get_concrete_function(signature)
+        traced = tf.function(forward, autograph=False, jit_compile=compiled).get_concrete_function(given)
     finally:
         keras.layers.BatchNormalization.call = original
     return layers, traced

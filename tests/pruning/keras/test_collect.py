@@ -197,14 +197,16 @@ def test_channels_first_are_turned(layer: Any, shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(reading.values, np.moveaxis(values, 1, -1))
 
 
-@pytest.mark.parametrize("steps", [4, None])
-def test_layers_in_a_loop_of_the_graph_are_not_read(steps: int | None) -> None:
+@pytest.mark.parametrize(("steps", "turned"), [(4, False), (None, False), (4, True)])
+def test_layers_in_a_loop_of_the_graph_are_not_read(steps: int | None, turned: bool) -> None:
     inputs = keras.Input((steps, 3))
-    model = keras.Model(inputs, L.GlobalAveragePooling1D()(L.TimeDistributed(L.Dense(2))(L.Dense(4)(inputs))))
+    x = L.Dense(4)(inputs)
+    x = keras.ops.reshape(x, (2, -1, 4)) if turned else x  # as many steps as there are samples in a batch, twice
+    model = keras.Model(inputs, L.GlobalAveragePooling1D()(L.TimeDistributed(L.Dense(2))(x)))
     rows = np.random.default_rng(0).normal(size=(6, 4, 3)).astype(np.float32)
     _, found = seen(model, ActivationMean(name="activation_mean"), Samples("train", (rows,), (), ("float32",)))
     inner = {path for path in found.inputs if "time_distributed" in path}
-    assert bool(inner) == (steps is not None)
+    assert bool(inner) == (not turned)
     assert "layers/dense/vars/0" in found.inputs
 
 
@@ -421,3 +423,16 @@ def test_half_precision_is_measured_in_single() -> None:
     for path, gradients in found.gradients.items():
         np.testing.assert_allclose(gradients.mean, again.gradients[path].mean, rtol=1e-5, atol=1e-7)
         assert np.abs(gradients.mean).max() > 0
+
+
+def test_images_of_free_size_that_are_resized_are_looked_at_in_the_size_of_the_samples() -> None:
+    inputs = keras.Input((None, None, 2))
+    x = L.Conv2D(4, 3, padding="same", activation="relu")(inputs)
+    x = L.UpSampling2D(2, interpolation="bilinear")(L.AveragePooling2D(2)(x))
+    model = keras.Model(inputs, L.Conv2D(2, 1, name="last")(x))
+    x = np.random.default_rng(0).normal(size=(6, 8, 12, 2)).astype(np.float32)
+    train = Samples("train", (x,), (), ("float32",))
+    found = collect.evidence(case_of(model), ActivationMean(name="activation_mean", **PLAIN), train)
+    read = keras.Model(inputs, model.get_layer("last").input)(x).numpy()
+    ((_, last),) = [item for item in found.inputs.items() if len(item[1].mean) == 4]
+    np.testing.assert_allclose(last.mean, read.mean(axis=(0, 1, 2)), rtol=1e-5)

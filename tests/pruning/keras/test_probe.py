@@ -49,7 +49,7 @@ def test_tables_behind_slices_casts_and_time_name_the_inputs_that_they_read(tmp_
 def test_random_inputs_fit_the_model() -> None:
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     model = keras.Model(tokens, keras.layers.Embedding(5, 3)(tokens))
-    (found,) = probe.random(model, [5], 2, 128)
+    (found,) = probe.random(model, [5], 2, [(128,)])
     assert (found.shape, found.dtype, found.max() < 5) == ((2, 128), np.int32, True)
 
 
@@ -93,13 +93,71 @@ def _positions(longest: int) -> keras.Model:
         (_cropped, 75, 128, 128),
         (_cropped, 10**4, 64, 64),
         (_halved, 8, 64, 256),
-        (_positions, 40, 128, 32),
+        (_positions, 39, 128, 32),
     ],
 )
 def test_free_dimensions_get_a_size_that_the_model_takes(
     build: Callable[[int], keras.Model], by: int, wanted: int, found: int
 ) -> None:
-    assert probe.free_size(build(by), [None], wanted) == found
+    assert {*probe.shapes(build(by), [None], wanted)[0][:-1]} == {found}
+
+
+def _table(places: int) -> keras.Model:
+    """Adds a table of positions as a whole."""
+    inputs = keras.Input((None, 3))
+    table = keras.layers.Embedding(places, 8)(keras.ops.arange(places))
+    return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Dense(8, activation="relu")(inputs) + table))
+
+
+def _scales(*times: int) -> keras.Model:
+    """Takes images, each so many times as large as what they are all brought to."""
+    images = [keras.Input((None, None, 2), name=f"image_{place}") for place in range(len(times))]
+    parts = [keras.layers.Conv2D(8, factor, factor, "same")(x) for x, factor in zip(images, times, strict=True)]
+    return keras.Model(images, keras.layers.Dense(2)(keras.layers.ReLU()(keras.layers.Add()(parts))))
+
+
+def _context(width: int) -> keras.Model:
+    """Takes steps, and the same with those around them."""
+    steps, around = keras.Input((None, 3), name="steps"), keras.Input((None, 3), name="around")
+    parts = [keras.layers.Dense(8)(steps), keras.layers.Conv1D(8, width)(around)]
+    return keras.Model([steps, around], keras.layers.Dense(2)(keras.layers.ReLU()(keras.layers.Add()(parts))))
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        (_table(41), [(41, 3)]),
+        (_scales(1, 1), [(64, 64, 2), (64, 64, 2)]),
+        (_scales(2, 1), [(64, 64, 2), (32, 32, 2)]),
+        (_scales(1, 3), [(21, 21, 2), (63, 63, 2)]),
+        (_scales(4, 1, 2), [(64, 64, 2), (16, 16, 2), (32, 32, 2)]),
+        (_context(5), [(64, 3), (68, 3)]),
+        (_context(42), [(64, 3), (64, 3)]),
+    ],
+)
+def test_inputs_whose_free_dimensions_have_to_differ_get_shapes_that_go_together(
+    model: keras.Model, found: list[tuple[int, ...]]
+) -> None:
+    assert probe.shapes(model, [None] * len(found), 64) == found
+
+
+@pytest.mark.parametrize("model", [_table(41), _scales(2, 1), _scales(4, 1, 2), _context(5)])
+def test_models_whose_free_dimensions_have_to_differ_are_pruned(tmp_path: Path, model: keras.Model) -> None:
+    model.save(tmp_path / "model.keras")
+    result = pruning.prune(tmp_path / "model.keras", {"pruning": {"target": {"type": "ratio", "value": 0.5}}})
+    assert {layer.width_after for layer in result.layers if layer.width_before == 8} == {4}
+    assert result.verification.delivered is not None
+    assert result.verification.delivered.has_power
+    assert result.measures.after.latency_ms
+
+
+def test_where_only_the_samples_have_shapes_that_a_model_takes_its_latency_is_that_of_those(tmp_path: Path) -> None:
+    _context(42).save(tmp_path / "model.keras")
+    rng = np.random.default_rng(0)
+    data = {"x_train__steps": rng.normal(size=(8, 5, 3)), "x_train__around": rng.normal(size=(8, 46, 3))}
+    spec = {"pruning": {"target": {"type": "ratio", "value": 0.5}}, "recovery": []}
+    result = pruning.prune(tmp_path / "model.keras", spec, data)
+    assert result.measures.after.latency_ms
 
 
 def test_models_that_take_multiples_of_three_steps_alone_are_pruned(tmp_path: Path) -> None:

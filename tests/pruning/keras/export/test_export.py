@@ -49,3 +49,12 @@ def test_what_cannot_be_written_or_differs_is_not_delivered(tmp_path: Path, name
     (tmp_path / f"taken.{name}").mkdir()
     with pytest.raises(ExportFailed, match=f"written as {name}"):
         export.write(name, archive, tmp_path, "taken")
+
+
+def test_a_model_that_hdf5_does_not_hold_is_told_as_that(tmp_path: Path) -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(3)(inputs) + keras.layers.Dense(3)(inputs))
+    archive = small.case(model, tmp_path).archive
+    assert export.write("keras", archive, tmp_path)[0].is_file()
+    with pytest.raises(ExportFailed, match="loaded from h5, which does not hold operations"):
+        export.write("h5", archive, tmp_path)

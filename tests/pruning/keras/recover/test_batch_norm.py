@@ -95,3 +95,15 @@ def test_masked_steps_do_not_count() -> None:
     run(stage(), context(model, x)[0])
     mean, variance = moments(norm)
     np.testing.assert_allclose([mean[0], variance[0]], [3.0, 8 / 3], rtol=1e-5)
+
+
+def test_images_of_free_size_that_are_resized_are_taken_in_the_size_of_the_samples() -> None:
+    norm = keras.layers.BatchNormalization()
+    resized = keras.layers.UpSampling2D(2, interpolation="bilinear")
+    model = keras.Sequential([keras.Input((None, None, 2)), resized, norm])
+    x = np.random.default_rng(0).normal(3.0, 2.0, (6, 8, 12, 2)).astype(np.float32)
+    where, _ = context(model, x)
+    run(stage(), where)
+    mean, variance = moments(norm)
+    np.testing.assert_allclose(mean, resized(x).numpy().mean(axis=(0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(variance, resized(x).numpy().var(axis=(0, 1, 2)), rtol=1e-4)
