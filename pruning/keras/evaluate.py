@@ -39,15 +39,19 @@ class Scores:
 
 
 def evaluator(model: keras.Model, objective: Objective, like: Samples) -> Callable[[Samples, int], Scores]:
-    """A function of (samples, batch size) that scores the model as it stands; compiled once, for samples like these.
+    """A function of (samples, batch size) that scores the model as it stands; compiled once for all samples like these.
 
     Loss (sum over outputs) and metrics in inference mode; what `model.evaluate` counts, masked steps left out, but for
     regularisation losses: recovery compares the loss on data. Metrics that are no functions of means over samples (AUC
     and the like) are computed by Keras' own streaming objects. Raises `DatasetMismatch` where Keras cannot compute it.
     """
-    step = _step(model, objective, like)
+    # Splits may differ in their free dimensions.
+    steps = {_kind(like): _step(model, objective, like)}
 
     def score(samples: Samples, batch_size: int = 256) -> Scores:
+        if _kind(samples) not in steps:
+            steps[_kind(samples)] = _step(model, objective, samples)
+        step = steps[_kind(samples)]
         streamed = {metric.label: streaming(metric) for metric in objective.metrics if metric.entry is not None}
         losses: list[Any] = []
         columns: dict[str, list[Any]] = {metric.label: [] for metric in objective.metrics if metric.entry is None}
@@ -147,6 +151,12 @@ def key(scores: Scores, objective: Objective) -> tuple[float, float]:
 def summary(scores: Scores) -> dict[str, Any]:
     """Loss and metrics as plain numbers."""
     return {"loss": _finite(scores.loss), "metrics": {name: _finite(value) for name, value in scores.metrics.items()}}
+
+
+def _kind(samples: Samples) -> tuple[Any, ...]:
+    """What a step is compiled for: shapes and dtypes of a sample and its labels."""
+    arrays = [*samples.inputs, *(label.values for label in samples.labels)]
+    return tuple((array.shape[1:], array.dtype) for array in arrays)
 
 
 def _step(model: keras.Model, objective: Objective, like: Samples) -> Callable[..., Any]:

@@ -36,6 +36,21 @@ def test_loss_and_accuracy_are_those_of_keras() -> None:
     assert scores.metrics["accuracy"] * 100 == pytest.approx(round(scores.metrics["accuracy"] * 100), abs=1e-9)
 
 
+def test_splits_may_differ_in_their_free_dimensions() -> None:
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((None, 3)), keras.layers.Conv1D(2, 3, padding="same")])
+    model.compile(loss="mean_squared_error")
+    rng = np.random.default_rng(0)
+    data = {f"{name}_test": rng.normal(size=(8, 12, size)) for name, size in (("x", 3), ("y", 2))}
+    data |= {f"{name}_train": rng.normal(size=(8, 7, size)) for name, size in (("x", 3), ("y", 2))}
+    with opened(data, model) as dataset:
+        splits = dataset.splits()
+    score = evaluator(model, Objective((Loss("mean_squared_error"),), (1.0,), (), "request"), splits["train"])
+    for name, samples in splits.items():
+        expected = model.evaluate(data[f"x_{name}"], data[f"y_{name}"], verbose=0)
+        assert score(samples, 32).loss == pytest.approx(expected, rel=1e-5)
+
+
 def test_binary_metrics_are_those_of_keras() -> None:
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, activation="sigmoid")])
