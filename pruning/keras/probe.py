@@ -18,7 +18,7 @@ Array: TypeAlias = NDArray[Any]
 Probe: TypeAlias = list[Array]
 Vocabularies: TypeAlias = Sequence[int | None]
 Shapes: TypeAlias = Sequence[tuple[int, ...]]
-_FREE = 64
+_FREE, _NESTED = 64, 8
 # Multiples of nearly all small numbers, few steps for short tables of positions, many for convolutions without padding
 # (188: the least of U-Nets), sides of images whose positions are written down.
 _SIZES = (8, 16, 28, 32, 40, 48, 50, 56, 60, 63, 96, 100, 120, 126, 128, 160, 188, 192, 224, 256, 299, 384, 512)
@@ -48,9 +48,16 @@ def probes(
         whole = first if own is None else [array[np.arange(own) % len(array)] for array in first]
         return [[data.cast(array, dtype) for array, dtype in zip(whole, dtypes, strict=True)]]
     ranges = (1.0,) if all(vocabularies) else (1.0, 255.0)
-    given = shapes(model, vocabularies, _FREE, like)
+    given = shapes(model, vocabularies, _free(model), like)
     few = own or min(count, _MOST, max(_LEAST, _ELEMENTS // max(1, _elements(given))))
     return [random(model, vocabularies, few, given, high, seed) for high in ranges]
+
+
+def _free(model: keras.Model) -> int:
+    """Fewer where Keras loops over steps of steps: 64 times 64 steps of words and sentences take minutes."""
+    nested = any(list(tensor.shape[1:]).count(None) > 1 for tensor in model.inputs)
+    loops = any(isinstance(layer, keras.layers.TimeDistributed) for layer in private.layers(model))
+    return _NESTED if nested and loops else _FREE
 
 
 def shapes(model: keras.Model, vocabularies: Vocabularies, wanted: int, like: Probe | None = None) -> Shapes:
@@ -134,7 +141,7 @@ def batch_of(model: keras.Model) -> int | None:
         return None
     other, anything = 1 if own > 1 else 2, [None] * len(model.inputs)
     try:
-        found = live.call(model, random(model, anything, other, shapes(model, anything, _FREE)))
+        found = live.call(model, random(model, anything, other, shapes(model, anything, _free(model))))
     except Exception:
         return own
     return None if {len(output) for output in found} == {other} else own

@@ -167,3 +167,10 @@ def test_models_that_take_multiples_of_three_steps_alone_are_pruned(tmp_path: Pa
     assert result.verification.delivered is not None
     assert result.verification.delivered.has_power
     assert result.measures.after.latency_ms
+
+
+def test_steps_of_steps_are_few() -> None:
+    words = keras.Input((None, None, 3))
+    sentences = keras.layers.TimeDistributed(keras.layers.GRU(4))(words)
+    model = keras.Model(words, keras.layers.Dense(2)(keras.layers.GRU(3)(sentences)))
+    assert [found[0].shape for found in probe.probes(model, [None], None)] == [(8, 8, 8, 3)] * 2
