@@ -70,9 +70,10 @@ def shapes(model: keras.Model, vocabularies: Vocabularies, wanted: int, like: Pr
     first, *others = _candidates(model, wanted)
     if all(None not in tensor.shape[1:] for tensor in model.inputs):
         return first
-    if like is not None:
-        others.append([array.shape[1:] for array in like])
-    return next((found for found in (first, *others) if _takes(model, vocabularies, found)), first)
+    most = max(_LARGEST, _elements(first))
+    small = [found for found in others if _elements(found) <= most]
+    own = [] if like is None else [[array.shape[1:] for array in like]]
+    return next((found for found in (first, *small, *own) if _takes(model, vocabularies, found)), first)
 
 
 def _candidates(model: keras.Model, wanted: int) -> Iterator[Shapes]:
@@ -80,9 +81,7 @@ def _candidates(model: keras.Model, wanted: int) -> Iterator[Shapes]:
     free = sum(None in tensor.shape[1:] for tensor in model.inputs)
     nearest = sorted((wanted, *_SIZES), key=lambda size: abs(size - wanted))
     for size in nearest:
-        found = _shapes(model, [size] * free)
-        if size <= wanted or _elements(found) <= _LARGEST:
-            yield found
+        yield _shapes(model, [size] * free)
     if free > 1:
         for factors in islice(_factors(free), _TRIES):
             # Not 1, which goes with any other size.

@@ -174,3 +174,13 @@ def test_steps_of_steps_are_few() -> None:
     sentences = keras.layers.TimeDistributed(keras.layers.GRU(4))(words)
     model = keras.Model(words, keras.layers.Dense(2)(keras.layers.GRU(3)(sentences)))
     assert [found[0].shape for found in probe.probes(model, [None], None)] == [(8, 8, 8, 3)] * 2
+
+
+def test_volumes_are_not_tried_at_sizes_that_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right = keras.Input((None, None, None, 1)), keras.Input((None, None, None, 1))
+    model = keras.Model([left, right], keras.layers.Concatenate()([left, right]))
+    tried: list[probe.Shapes] = []
+    monkeypatch.setattr(probe, "_takes", lambda _model, _vocabularies, given: bool(tried.append(given)))
+    assert probe.shapes(model, [None, None], 64) == [(64, 64, 64, 1)] * 2
+    assert len(tried) > 20
+    assert max(np.prod(shape) for given in tried for shape in given) <= 2**20
